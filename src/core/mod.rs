@@ -1,0 +1,17 @@
+//! The rules of the gateway as plain functions over plain data.
+//!
+//! Owns: grammar, keys, pins, pools, selection, health, policy, codes.
+//! Must not know: tokio, sockets, files, clocks, global randomness, logging,
+//! atomics. `now` and chance come in as arguments.
+
+pub mod code;
+pub mod exit;
+pub mod fault;
+pub mod pin;
+pub mod policy;
+pub mod pool;
+pub mod secret;
+pub mod session;
+pub mod target;
+pub mod template;
+pub mod time;

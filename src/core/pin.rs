@@ -1,0 +1,119 @@
+//! The durable fact "this session leaves through this exit until then".
+//!
+//! Owns: [`Pin`], [`Variant`], and when a pin ends.
+//! Must not know: other pins, stores, clocks.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::session::{Filter, SessionId, SessionKey, UserName};
+use super::time::{Timestamp, Ttl};
+
+/// An exit's identity across reloads, nodes and restarts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ExitName {
+    /// The pool's name.
+    pub pool: Arc<str>,
+    /// The exit's id within the pool.
+    pub id: Arc<str>,
+}
+
+impl fmt::Display for ExitName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.pool, self.id)
+    }
+}
+
+/// What makes one exit many.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Variant {
+    /// The exit has but one way out.
+    #[default]
+    None,
+    /// An address of a source prefix.
+    Address(IpAddr),
+    /// The token that fills a vendor's template.
+    Token(Arc<str>),
+}
+
+/// A session's pin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// Whose session it is.
+    pub user: UserName,
+    /// The session's name, for people.
+    pub session: SessionId,
+    /// The labels that the session asked for.
+    pub filter: Filter,
+    /// Through which exit it leaves.
+    pub exit: ExitName,
+    /// Which of the exit's many.
+    pub variant: Variant,
+    /// [`Exit::digest`](super::exit::Exit::digest) of the exit when this was
+    /// written: another one now means that the exit's `via` changed.
+    pub via: u32,
+    /// When the session was pinned first.
+    pub made: Timestamp,
+    /// When it ends at the latest.
+    pub expires: Timestamp,
+    /// It also ends when it was unused for so long.
+    pub idle: Option<Ttl>,
+    /// Its last use; kept up to date only where `idle` is set.
+    pub used: Timestamp,
+    /// For how many seconds the exit's room stays taken after the end
+    /// (`reuse_after`).
+    pub rest_s: u32,
+    /// How often it was moved.
+    pub moves: u32,
+    /// Drawn anew at each claim and move, never at a touch, so that a move
+    /// can name the pin that it saw.
+    pub version: u64,
+}
+
+impl Pin {
+    /// The session's key.
+    pub fn key(&self) -> SessionKey {
+        SessionKey::new(&self.user, &self.exit.pool, &self.filter, &self.session)
+    }
+
+    /// When it ends if it is not used again. An idle end counts from the last
+    /// use rounded up to the next second, so that a touch need not be written
+    /// more than once a second and the end is still never early.
+    pub fn ends(&self) -> Timestamp {
+        match self.idle {
+            None => self.expires,
+            Some(idle) => {
+                let used = Timestamp::from_ms(self.used.as_ms().div_ceil(1000) * 1000);
+                used.plus(idle.as_duration()).min(self.expires)
+            }
+        }
+    }
+
+    /// Whether it is still in force.
+    pub fn lives(&self, now: Timestamp) -> bool {
+        now < self.ends()
+    }
+}
+
+/// What an answer says of its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// The first success since the pin was made.
+    New,
+    /// The first success since the pin was moved.
+    Moved,
+    /// Any other.
+    Held,
+}
+
+impl News {
+    /// The word in `Moorgate-Session`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::New => "new",
+            Self::Moved => "moved",
+            Self::Held => "held",
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Where requests may go.
+
+/// Which targets may be reached.
+#[derive(Clone, Debug, Default)]
+pub struct TargetPolicy {}

@@ -1,0 +1,1 @@
+//! Shutdown: begun, forced, all gone.

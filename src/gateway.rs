@@ -1,0 +1,1 @@
+//! Wiring: builds, starts, reloads, drains.

@@ -1,0 +1,1 @@
+//! Bytes to HTTP/1 messages and back, without I/O.

@@ -1,0 +1,1 @@
+//! Sockets, TLS, names and socket options.

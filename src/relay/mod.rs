@@ -1,0 +1,1 @@
+//! The moving of a tunnel's bytes.

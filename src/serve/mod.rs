@@ -1,0 +1,1 @@
+//! One client connection, from first byte to last.

@@ -1,0 +1,1 @@
+//! Live counters and snapshots: pools in force, exit loads, health.

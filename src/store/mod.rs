@@ -1,0 +1,1 @@
+//! Pins: atomic, durable, shared.
