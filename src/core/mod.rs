@@ -4,6 +4,7 @@
 //! Must not know: tokio, sockets, files, clocks, global randomness, logging,
 //! atomics. `now` and chance come in as arguments.
 
+pub mod address;
 pub mod code;
 pub mod exit;
 pub mod fault;
