@@ -36,6 +36,7 @@ mod schema;
 mod values;
 mod via;
 pub(crate) mod watch;
+mod words;
 
 pub(crate) use describe::describe;
 pub use findings::{Finding, Findings};

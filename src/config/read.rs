@@ -158,7 +158,10 @@ impl de::Error for Fault {
         let written: String = written.chars().take(64).collect();
         Self::new(match nearest(&written, expected) {
             Some(name) => format!("unknown field {written:?}: did you mean \"{name}\"?"),
-            None => format!("unknown field {written:?}: expected one of {}", expected.join(", ")),
+            None => {
+                let listed: Vec<_> = expected.iter().copied().filter(|name| *name != "$schema").collect();
+                format!("unknown field {written:?}: expected one of {}", listed.join(", "))
+            }
         })
     }
 
@@ -242,9 +245,25 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         }
     }
 
+    /// A derived struct would take a list for its fields in order.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        match self.document.value(self.node) {
+            Value::List(_) => {
+                let fault: Fault = de::Error::invalid_type(Unexpected::Seq, &visitor);
+                Err(fault.at(self.node, false))
+            }
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
-        unit_struct seq tuple tuple_struct map struct identifier ignored_any
+        unit_struct seq tuple tuple_struct map identifier ignored_any
     }
 }
 

@@ -13,13 +13,13 @@ use rustls_pki_types::pem::PemObject;
 
 use super::pools::Loader;
 use super::{Reading, read_bytes, read_text};
-use crate::config::file::Labels;
 use crate::config::findings::Place;
 use crate::config::import;
 use crate::config::locate::{Document, NodeId};
 use crate::config::pools::{ExitObject, ModeWord, PoolEntry};
 use crate::config::values::{Label, OneOrMany, Whole};
 use crate::config::via::Written;
+use crate::config::words::Labels;
 use crate::core::exit::{self, Exit, Mode, Scheme, Trust, Upstream, Via};
 use crate::core::pin::ExitName;
 use crate::core::pool::fold_name;

@@ -181,3 +181,6 @@ fn read_text(path: &Path) -> Result<String, String> {
         format!("is not UTF-8 from line {line} on")
     })
 }
+
+#[cfg(test)]
+mod tests;
