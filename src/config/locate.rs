@@ -320,3 +320,6 @@ impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
         deserializer.deserialize_map(EntriesVisitor).map(Self)
     }
 }
+
+#[cfg(test)]
+mod tests;

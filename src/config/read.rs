@@ -25,8 +25,8 @@ pub(super) fn read<T: DeserializeOwned>(
     node: NodeId,
     findings: &mut Findings,
 ) -> Option<T> {
-    // Each turn passes over one more value, so this ends.
-    loop {
+    // Each turn passes over one more value and costs a reading of all others.
+    for _ in 0..FAULTS_MAX {
         let fault = match T::deserialize(Reader { document, node }) {
             Ok(made) => return Some(made),
             Err(fault) => fault,
@@ -41,7 +41,12 @@ pub(super) fn read<T: DeserializeOwned>(
         }
         document.drop_value(at);
     }
+    None
 }
+
+/// After so many faults of one value (and its own, not those of a [`Later`]
+/// in it), it is read no further.
+const FAULTS_MAX: usize = 100;
 
 /// A value to be read later, on its own, so that what is wrong with it does
 /// not stand in the way of its neighbours.

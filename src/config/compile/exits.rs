@@ -65,6 +65,7 @@ impl<'a> Exits<'a> {
         pool: &Arc<str>,
         entry: &mut PoolEntry,
     ) -> Vec<Arc<Exit>> {
+        let findings_before = loader.findings.count();
         let mut exits = Self {
             pool: pool.clone(),
             labels: entry.labels.take(),
@@ -85,7 +86,7 @@ impl<'a> Exits<'a> {
             let place = document.place(document.item(at, index));
             exits.add_list(loader, document, place, list);
         }
-        if exits.made.is_empty() && loader.findings.is_empty() {
+        if exits.made.is_empty() && loader.findings.count() == findings_before && !document.is_holed(node) {
             let place = document.place(document.below(node, &["exits"]));
             loader
                 .findings

@@ -30,7 +30,7 @@ mod users;
 pub(super) use pools::load_pools;
 
 /// No file of ours is larger.
-const FILE_BYTES_MAX: u64 = 256 << 20;
+const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// A document that is being read, and what is wrong with it.
 struct Reading<'a> {
@@ -71,7 +71,7 @@ pub(super) fn config(source: &ConfigSource, env: &Environment) -> Result<(Config
         compile(source, &mut Reading { document, findings: &mut findings, warnings: &mut warnings })
     });
     match made {
-        Some(config) if findings.is_empty() => Ok((config, warnings)),
+        Some(config) if findings.count() == 0 => Ok((config, warnings)),
         _ => Err(findings.in_order()),
     }
 }
@@ -167,7 +167,7 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
     match read {
-        Ok(_) if bytes.len() as u64 > FILE_BYTES_MAX => Err("the file is larger than 256 MiB".to_owned()),
+        Ok(_) if bytes.len() as u64 > FILE_BYTES_MAX => Err("the file is larger than 64 MiB".to_owned()),
         Ok(_) => Ok(bytes),
         Err(error) => Err(format!("cannot be read: {error}")),
     }

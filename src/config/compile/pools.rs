@@ -84,11 +84,11 @@ impl<'a> Loader<'a> {
                 self.load_text(Path::new("built-in pools"), BUILT_IN.to_owned());
             }
         }
-        if self.pools.is_empty() && self.findings.is_empty() {
+        if self.pools.is_empty() && self.findings.count() == 0 {
             let place = Place::file(self.config.pools.path());
             self.findings.add(place, "expected at least one pool, found none");
         }
-        if !self.findings.is_empty() {
+        if self.findings.count() > 0 {
             return Err(self.findings.in_order().watching(self.watched));
         }
         for (name, place) in &self.config.pool_names {
