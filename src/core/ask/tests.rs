@@ -67,7 +67,8 @@ fn check(tail: &str, expected: &str) {
     let got = match asked(tail, "") {
         Err(fault) => fault.code().to_string(),
         Ok(ask) => {
-            let session = ask.session.map_or("-".to_owned(), |s| format!("{}:{}", s.id, s.ttl.as_secs()));
+            let session =
+                ask.session.map_or_else(|| "-".to_owned(), |s| format!("{}:{}", s.id, s.ttl.as_secs()));
             format!("{} {session} {} [{}]", ask.pool.name, ask.failover.word(), ask.filter)
         }
     };
