@@ -50,8 +50,8 @@ pub struct GatewayBounds {
 pub struct AtHand<'a> {
     /// The client's address.
     pub client: IpAddr,
-    /// Where it wants to go.
-    pub target: &'a Target,
+    /// Where it wants to go, as far as that is readable.
+    pub target: Option<&'a Target>,
 }
 
 /// A session that is asked for.
@@ -203,8 +203,8 @@ fn made_of(affinity: Affinity, user: &str, at_hand: AtHand<'_>) -> Option<Sessio
         Affinity::None => return None,
         Affinity::ClientIp => format!("@client={}", at_hand.client),
         Affinity::User => format!("@user={user}"),
-        Affinity::Target => format!("@target={}", site(at_hand.target)),
-        Affinity::ClientIpAndTarget => format!("@client={}@target={}", at_hand.client, site(at_hand.target)),
+        Affinity::Target => format!("@target={}", site(at_hand.target?)),
+        Affinity::ClientIpAndTarget => format!("@client={}@target={}", at_hand.client, site(at_hand.target?)),
     };
     // A name too long to show is as good by its digest.
     SessionId::new(&text)
