@@ -23,8 +23,8 @@ pub struct Account {
     pub name: UserName,
     /// The pools that it may use; `None`: all.
     pub pools: Option<Vec<Box<str>>>,
-    /// The pool of a request that names none; `None`: the first of `pools`,
-    /// and without those the only pool or the one called `default`.
+    /// The pool of a request that names none; `None`: the first of `pools`;
+    /// for a user of all pools the one called `default`, else the first.
     pub default_pool: Option<Box<str>>,
     /// Bounds of its sessions.
     pub sessions: SessionBounds,
@@ -162,13 +162,8 @@ fn pool(named: Option<&NameRef>, account: &Account, pools: &Pools) -> Result<Arc
     if let Some(name) = account.default_pool.as_ref().or(first) {
         return pools.pool(name).filter(|pool| allowed(pool)).cloned().ok_or_else(|| forbidden(name));
     }
-    let mut own = pools.iter().filter(|pool| allowed(pool));
-    match (own.next(), own.next()) {
-        (Some(only), None) => Ok(only.clone()),
-        _ => pools.pool("default").filter(|pool| allowed(pool)).cloned().ok_or_else(|| {
-            Fault::new(Code::PoolForbidden, "this user has no default pool: name one with -pool-<name>")
-        }),
-    }
+    let any = pools.pool("default").or_else(|| pools.iter().next());
+    any.filter(|pool| allowed(pool)).cloned().ok_or_else(|| forbidden("default"))
 }
 
 fn labels(
