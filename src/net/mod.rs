@@ -7,3 +7,6 @@
 pub(crate) mod listen;
 pub(crate) mod tls;
 pub(crate) mod wire;
+pub(crate) mod race;
+pub(crate) mod resolve;
+pub(crate) mod sockopt;
