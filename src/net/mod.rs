@@ -5,8 +5,8 @@
 //! Must not know: HTTP, users, pins.
 
 pub(crate) mod listen;
-pub(crate) mod tls;
-pub(crate) mod wire;
 pub(crate) mod race;
 pub(crate) mod resolve;
 pub(crate) mod sockopt;
+pub(crate) mod tls;
+pub(crate) mod wire;
