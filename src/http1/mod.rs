@@ -7,6 +7,8 @@
 //! message never disagree about where it ends.
 
 pub mod answer;
+pub mod chunked;
 pub mod fields;
+pub mod forward;
 pub mod framing;
 pub mod head;
