@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::super::answer::{SessionNews, What};
 use super::super::framing::{self, Answered};
 use super::super::head::{HeadLimits, Scan, parse_request, parse_response};
@@ -263,4 +265,79 @@ fn a_switch_keeps_what_it_switches_to() {
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: k\r\nMoorgate-Exit: p/e\r\n\
          Connection: Upgrade\r\n\r\n"
     );
+}
+
+/// Field lines that a proxy has something to do with, and others.
+fn lines() -> impl Strategy<Value = String> {
+    let line = prop_oneof![
+        4 => prop::sample::select(vec![
+            "Host: old.example", "Content-Length: 5", "content-length: 5, 05", "Transfer-Encoding: chunked",
+            "Connection: close", "Connection: X-Hop, Content-Length", "Connection: Transfer-Encoding, Host, Upgrade",
+            "X-Hop: 1", "Proxy-Authorization: Basic secret", "Moorgate-Session: secret", "TE: trailers",
+            "Upgrade: websocket", "Expect: 100-continue", "Trailer: X", "Keep-Alive: secret",
+            "Proxy-Connection: keep-alive", "Via: 1.1 a", "Set-Cookie: a=b",
+        ])
+        .prop_map(str::to_owned),
+        1 => "[A-Za-z-]{1,12}: [!-~]{0,8}",
+    ];
+    prop::collection::vec(line, 0..8)
+        .prop_map(|lines| lines.iter().map(|line| format!("\r\n{line}")).collect())
+}
+
+/// Whether something in `sent` should have stopped here.
+fn strays(received: &Fields, sent: &Fields) -> bool {
+    let named = received.has_element(Known::Connection, "x-hop");
+    sent.iter().any(|field| {
+        (field.known.stops_here() && field.known != Known::Connection) || (named && field.is("x-hop"))
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_forwarded_request_has_the_same_body_and_one_host(
+        lines in lines(), version in prop::sample::select(vec!["1.0", "1.1"]), close in any::<bool>(),
+    ) {
+        let bytes = format!("POST http://e.x/ HTTP/{version}{lines}\r\n\r\n");
+        let read = parse_request(bytes.as_bytes(), &mut Scan::default(), &HeadLimits::default());
+        let (head, _) = read.unwrap().unwrap();
+        let Ok(asked) = framing::request(&head) else { return Ok(()) };
+        let target = target("e.x", 8080);
+        let mut out = Vec::new();
+        request(&mut out, &head, &asked, &Onward { close, ..onward(&target, "/", Form::Origin) });
+        let read = parse_request(&out, &mut Scan::default(), &HeadLimits::default());
+        let (sent, eaten) = read.unwrap().unwrap();
+        prop_assert_eq!(eaten, out.len());
+        prop_assert_eq!(sent.version(), Version::Http11);
+        prop_assert_eq!(sent.fields().all(Known::Host).collect::<Vec<_>>(), [b"e.x:8080"]);
+        prop_assert!(!strays(head.fields(), sent.fields()) && !bytes_of(&out).contains("secret"), "{}", bytes_of(&out));
+        let again = framing::request(&sent).unwrap();
+        prop_assert_eq!((again.body, again.upgrade), (asked.body, asked.upgrade));
+        prop_assert_eq!(again.expects_continue, asked.expects_continue);
+        prop_assert_eq!(again.persists, !close || asked.upgrade);
+    }
+
+    #[test]
+    fn a_forwarded_answer_has_the_same_body(
+        lines in lines(), status in prop::sample::select(vec![200_u16, 204, 304, 404]),
+        asked in prop::sample::select(vec![GET, OLD, "HEAD http://e.x/ HTTP/1.1"]), close in any::<bool>(),
+    ) {
+        let (_, asked) = parsed(asked);
+        let bytes = format!("HTTP/1.1 {status} x{lines}\r\n\r\n");
+        let read = parse_response(bytes.as_bytes(), &mut Scan::default(), &HeadLimits::default());
+        let (head, _) = read.unwrap().unwrap();
+        let Ok(Answered::Final { body, .. }) = framing::response(&head, &asked) else { return Ok(()) };
+        let mut out = Vec::new();
+        let sent = response(&mut out, &head, body, &asked, None, close);
+        let read = parse_response(&out, &mut Scan::default(), &HeadLimits::default());
+        let (again, eaten) = read.unwrap().unwrap();
+        prop_assert_eq!(eaten, out.len());
+        prop_assert!(!strays(head.fields(), again.fields()) && !bytes_of(&out).contains("secret"), "{}", bytes_of(&out));
+        let body = if sent.decode { BodyKind::UntilClose } else { body };
+        let alive = Answered::Final { body, persists: sent.persists };
+        prop_assert_eq!(framing::response(&again, &asked).unwrap(), alive);
+    }
+}
+
+fn bytes_of(out: &[u8]) -> String {
+    out.escape_ascii().to_string()
 }
