@@ -7,10 +7,13 @@
 pub mod code;
 pub mod exit;
 pub mod fault;
+pub mod health;
 pub mod pin;
 pub mod policy;
 pub mod pool;
+pub mod prefix;
 pub mod secret;
+pub mod select;
 pub mod session;
 pub mod target;
 pub mod template;
