@@ -1,4 +1,5 @@
 //! Sockets, TLS, names and socket options.
 pub(crate) mod race;
 pub(crate) mod resolve;
+pub(crate) mod route;
 pub(crate) mod sockopt;
