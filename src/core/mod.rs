@@ -4,6 +4,7 @@
 //! Must not know: tokio, sockets, files, clocks, global randomness, logging,
 //! atomics. `now` and chance come in as arguments.
 
+pub mod ask;
 pub mod address;
 pub mod code;
 pub mod exit;
@@ -16,3 +17,4 @@ pub mod session;
 pub mod target;
 pub mod template;
 pub mod time;
+pub mod username;
