@@ -8,7 +8,9 @@ use std::net::IpAddr;
 
 use tokio::time::Instant;
 
-use super::{DialFault, DialRequest, Dialer, Form, Timings, exit_fault, other_family, out_of_sockets, target_fault};
+use super::{
+    DialFault, DialRequest, Dialer, Form, Timings, exit_fault, other_family, out_of_sockets, target_fault,
+};
 use crate::core::code::Code;
 use crate::core::exit::{Exit, Family, Via};
 use crate::core::fault::Fault;
@@ -47,7 +49,9 @@ fn source(exit: &Exit, variant: &Variant) -> Result<Source, DialFault> {
         (Via::Address(ip), _) => Ok(Source::Address(*ip)),
         (Via::Prefix(net), Variant::Address(ip)) if net.contains(ip) => Ok(Source::Routed(*ip)),
         // A pin that is older than the exit's prefix, until it is moved.
-        (Via::Prefix(_), _) => Err(exit_fault(Code::ExitFailed, "the session's address is not of this prefix")),
+        (Via::Prefix(_), _) => {
+            Err(exit_fault(Code::ExitFailed, "the session's address is not of this prefix"))
+        }
         (Via::Direct | Via::Upstream(_), _) => Ok(Source::Any),
     }
 }
@@ -73,7 +77,9 @@ async fn failure(error: ConnectError, source: Source) -> DialFault {
         ConnectError::OutOfSockets => out_of_sockets(),
         ConnectError::TimedOut => of_target(Code::TargetTimeout, "the target did not accept in time"),
         ConnectError::Refused => of_target(Code::TargetRefused, "the target refused the connection"),
-        ConnectError::Source => exit_fault(Code::ExitFailed, "the exit's address cannot be bound on this host"),
+        ConnectError::Source => {
+            exit_fault(Code::ExitFailed, "the exit's address cannot be bound on this host")
+        }
         ConnectError::Unreachable if !route::leads_anywhere(source).await => {
             exit_fault(Code::ExitFailed, "the exit's address has no route to anywhere")
         }

@@ -11,7 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    DialFault, DialRequest, Dialer, Form, Login, Purpose, Timings, answer_blame, exit_fault, silence, target_fault,
+    DialFault, DialRequest, Dialer, Form, Login, Purpose, Timings, answer_blame, exit_fault, silence,
+    target_fault,
 };
 use crate::core::code::Code;
 use crate::core::exit::{Exit, Scheme, Upstream};
@@ -110,7 +111,10 @@ async fn final_answer(wire: &mut Wire) -> Result<(ResponseHead, BytesMut), DialF
                 }
                 interim += 1;
                 if interim > MOST_INTERIM {
-                    return Err(exit_fault(Code::ExitFailed, "the upstream sends interim answers without end"));
+                    return Err(exit_fault(
+                        Code::ExitFailed,
+                        "the upstream sends interim answers without end",
+                    ));
                 }
                 scan = Scan::default();
             }

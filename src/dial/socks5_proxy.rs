@@ -15,7 +15,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 use zeroize::Zeroizing;
 
-use super::{DialFault, DialRequest, Dialer, Form, Login, Timings, answer_blame, exit_fault, silence, target_fault};
+use super::{
+    DialFault, DialRequest, Dialer, Form, Login, Timings, answer_blame, exit_fault, silence, target_fault,
+};
 use crate::core::code::Code;
 use crate::core::exit::{Exit, Scheme, Upstream};
 use crate::core::fault::{Blame, Fault};
@@ -54,7 +56,8 @@ impl Dialer {
             let tcp = self.connect_upstream(&addresses, up, request.timeouts, timings).await?;
             let mut wire = Wire::from(tcp);
             let begun = Instant::now();
-            let shaken = timeout_at(begun + left, shake(&mut wire, request.exit, login.as_ref(), &host, port));
+            let shaken =
+                timeout_at(begun + left, shake(&mut wire, request.exit, login.as_ref(), &host, port));
             let result = shaken.await.unwrap_or_else(|_| Err(silence()));
             let spent = begun.elapsed();
             timings.handshake += spent;

@@ -50,9 +50,8 @@ fn far_away(ip: IpAddr) -> [IpAddr; 4] {
     match ip {
         IpAddr::V4(_) => [[1, 1, 1, 1], [80, 0, 0, 1], [150, 0, 0, 1], [208, 0, 0, 1]]
             .map(|octets| Ipv4Addr::from(octets).into()),
-        IpAddr::V6(_) => {
-            [0x2001_4860, 0x2400_cb00, 0x2606_4700, 0x2a00_1450].map(|high: u128| Ipv6Addr::from(high << 96 | 1).into())
-        }
+        IpAddr::V6(_) => [0x2001_4860, 0x2400_cb00, 0x2606_4700, 0x2a00_1450]
+            .map(|high: u128| Ipv6Addr::from(high << 96 | 1).into()),
     }
 }
 
@@ -72,7 +71,11 @@ fn has_route(source: Source, far: IpAddr) -> bool {
 
 fn routes(path: &str) -> impl Iterator<Item = String> {
     // Where the table cannot be read, nothing is held against the source.
-    File::open(path).into_iter().flat_map(|file| BufReader::new(file).lines()).map_while(Result::ok).take(MOST_ROUTES)
+    File::open(path)
+        .into_iter()
+        .flat_map(|file| BufReader::new(file).lines())
+        .map_while(Result::ok)
+        .take(MOST_ROUTES)
 }
 
 /// `Iface Destination Gateway Flags …`
@@ -93,7 +96,8 @@ fn usable_v6(line: &str) -> bool {
 fn is_local_v6(line: &str, ip: Ipv6Addr) -> bool {
     let Some((destination, length, flags, _)) = v6_route(line) else { return false };
     let shift = 128 - length;
-    let same = |a: Ipv6Addr, b: Ipv6Addr| u128::from(a).checked_shr(shift) == u128::from(b).checked_shr(shift);
+    let same =
+        |a: Ipv6Addr, b: Ipv6Addr| u128::from(a).checked_shr(shift) == u128::from(b).checked_shr(shift);
     flags & (UP | REJECT) == UP && flags & LOCAL != 0 && same(destination, ip)
 }
 
