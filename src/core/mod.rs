@@ -4,8 +4,8 @@
 //! Must not know: tokio, sockets, files, clocks, global randomness, logging,
 //! atomics. `now` and chance come in as arguments.
 
-pub mod ask;
 pub mod address;
+pub mod ask;
 pub mod code;
 pub mod exit;
 pub mod fault;

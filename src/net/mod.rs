@@ -7,6 +7,7 @@
 pub(crate) mod listen;
 pub(crate) mod race;
 pub(crate) mod resolve;
+pub(crate) mod route;
 pub(crate) mod sockopt;
 pub(crate) mod tls;
 pub(crate) mod wire;
