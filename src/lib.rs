@@ -19,3 +19,5 @@ pub(crate) mod relay;
 pub(crate) mod serve;
 pub(crate) mod state;
 pub(crate) mod store;
+
+pub use config::{Config, ConfigSource, Finding, Findings};
