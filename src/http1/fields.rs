@@ -15,7 +15,9 @@ pub struct Fields {
     raw: Vec<u8>,
     /// Bytes of the head in `raw`; the records follow.
     head: usize,
-    count: usize,
+    /// A bit for each [`Known`] that is there: most questions are about fields
+    /// that are not.
+    present: u32,
 }
 
 /// One field.
@@ -46,12 +48,15 @@ impl Fields {
                 raw.extend_from_slice(&edge.to_le_bytes());
             }
         };
+        let mut present = 0;
         for header in headers {
+            let known = Known::of(header.name.as_bytes());
             span(header.name.as_bytes(), &mut raw);
             span(header.value, &mut raw);
-            raw.push(Known::of(header.name.as_bytes()) as u8);
+            raw.push(known as u8);
+            present |= known.bit();
         }
-        Self { raw, head: head.len(), count: headers.len() }
+        Self { raw, head: head.len(), present }
     }
 
     /// The head's bytes, from its first line to the empty line.
@@ -61,12 +66,12 @@ impl Fields {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.count
+        (self.raw.len() - self.head) / RECORD
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.raw.len() == self.head
     }
 
     /// All, in order.
@@ -85,7 +90,8 @@ impl Fields {
 
     /// The values of every line of a known field, in order.
     pub fn all(&self, known: Known) -> impl Iterator<Item = &[u8]> {
-        self.iter().filter(move |field| field.known == known).map(|field| field.value)
+        let lines = if self.present & known.bit() == 0 { 0 } else { self.len() };
+        self.iter().take(lines).filter(move |field| field.known == known).map(|field| field.value)
     }
 
     /// The value of the first line of a known field.
@@ -236,6 +242,10 @@ impl Known {
             }
             _ => Self::Other,
         }
+    }
+
+    fn bit(self) -> u32 {
+        1 << self as u32
     }
 
     /// Whether the field stops at this hop, whatever the message is

@@ -4,6 +4,7 @@
 //! [`wire::Wire`].
 //! Must not know: HTTP, users, pins.
 
+pub(crate) mod listen;
 pub(crate) mod race;
 pub(crate) mod resolve;
 pub(crate) mod route;
