@@ -8,6 +8,7 @@ pub mod code;
 pub mod exit;
 pub mod fault;
 pub mod pin;
+pub mod pins;
 pub mod policy;
 pub mod pool;
 pub mod secret;
