@@ -3,7 +3,10 @@
 
 pub(crate) mod admin;
 pub(crate) mod admit;
-pub(crate) mod clock;
+#[doc(hidden)]
+pub mod cli;
+#[doc(hidden)]
+pub mod clock;
 pub(crate) mod config;
 #[doc(hidden)]
 pub mod core;
@@ -17,6 +20,8 @@ pub(crate) mod observe;
 pub(crate) mod relay;
 pub(crate) mod serve;
 pub(crate) mod state;
-pub(crate) mod store;
+#[doc(hidden)]
+pub mod store;
 
 pub use config::{Config, ConfigSource, Finding, Findings};
+pub use gateway::{Gateway, Running, StartError};

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `moorgate` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    moorgate::cli::main()
+}

@@ -5,14 +5,20 @@
 //! atomics. `now` and chance come in as arguments.
 
 pub mod address;
+pub mod ask;
 pub mod code;
 pub mod exit;
 pub mod fault;
+pub mod health;
 pub mod pin;
+pub mod pins;
 pub mod policy;
 pub mod pool;
+pub mod prefix;
 pub mod secret;
+pub mod select;
 pub mod session;
 pub mod target;
 pub mod template;
 pub mod time;
+pub mod username;

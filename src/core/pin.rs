@@ -37,6 +37,16 @@ pub enum Variant {
     Token(Arc<str>),
 }
 
+impl Variant {
+    /// The address that it is, where it is one.
+    pub fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Address(address) => Some(*address),
+            Self::None | Self::Token(_) => None,
+        }
+    }
+}
+
 /// A session's pin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pin {
@@ -66,6 +76,8 @@ pub struct Pin {
     pub rest_s: u32,
     /// How often it was moved.
     pub moves: u32,
+    /// The last move was to an exit with the same address.
+    pub same_address: bool,
     /// Drawn anew at each claim and move, never at a touch, so that a move
     /// can name the pin that it saw.
     pub version: u64,
@@ -77,22 +89,51 @@ impl Pin {
         SessionKey::new(&self.user, &self.exit.pool, &self.filter, &self.session)
     }
 
-    /// When it ends if it is not used again. An idle end counts from the last
-    /// use rounded up to the next second, so that a touch need not be written
-    /// more than once a second and the end is still never early.
+    /// When it ends if it is not used again.
     pub fn ends(&self) -> Timestamp {
-        match self.idle {
-            None => self.expires,
-            Some(idle) => {
-                let used = Timestamp::from_ms(self.used.as_ms().div_ceil(1000) * 1000);
-                used.plus(idle.as_duration()).min(self.expires)
-            }
-        }
+        ends(self.expires, self.idle, self.used)
     }
 
     /// Whether it is still in force.
     pub fn lives(&self, now: Timestamp) -> bool {
         now < self.ends()
+    }
+
+    /// How often it was moved, and in the lowest bit whether the last move
+    /// kept the address: as pins are stored.
+    pub(crate) fn packed_moves(&self) -> u32 {
+        self.moves.min(u32::MAX >> 1) << 1 | u32::from(self.same_address)
+    }
+
+    /// This pin moved to the exit of `proposal`: the session, its times and
+    /// its labels stay, and the move is its last use. `count`: a client has
+    /// seen the pin, so this is a move that counts.
+    #[must_use]
+    pub fn moved(&self, proposal: &Self, count: bool, now: Timestamp) -> Self {
+        Self {
+            exit: proposal.exit.clone(),
+            variant: proposal.variant.clone(),
+            via: proposal.via,
+            rest_s: proposal.rest_s,
+            same_address: proposal.same_address,
+            version: proposal.version,
+            used: now.max(self.used),
+            moves: self.moves.saturating_add(u32::from(count)),
+            ..self.clone()
+        }
+    }
+}
+
+/// When a pin ends that expires, idles and was used so. An idle end counts
+/// from the last use rounded up to the next second, so that a touch need not
+/// be written more than once a second and the end is still never early.
+pub fn ends(expires: Timestamp, idle: Option<Ttl>, used: Timestamp) -> Timestamp {
+    match idle {
+        None => expires,
+        Some(idle) => {
+            let used = Timestamp::from_ms(used.as_ms().div_ceil(1000).saturating_mul(1000));
+            used.plus(idle.as_duration()).min(expires)
+        }
     }
 }
 
