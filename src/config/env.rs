@@ -6,7 +6,9 @@
 use crate::core::secret::Secret;
 
 /// Where `${NAME}` gets its value.
-pub(crate) struct Environment(Box<dyn Fn(&str) -> Result<String, Absent> + Send + Sync>);
+pub(crate) struct Environment(Box<Lookup>);
+
+type Lookup = dyn Fn(&str) -> Result<String, Absent> + Send + Sync;
 
 /// Why a variable has no value.
 pub(crate) enum Absent {

@@ -36,17 +36,17 @@ mod read;
 mod schema;
 mod values;
 mod via;
-mod watch;
+pub(crate) mod watch;
 mod words;
 
 pub(crate) use crate::observe::log::Format as LogFormat;
 pub(crate) use describe::describe;
 pub use findings::{Finding, Findings};
 pub(crate) use schema::{SchemaKind, schema};
-pub(crate) use watch::{Watch, Watched};
 
 use env::Environment;
 use findings::Place;
+use watch::Watched;
 
 /// Where a configuration comes from: what the command line says.
 #[derive(Clone, Debug, Default)]

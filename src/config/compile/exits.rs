@@ -274,3 +274,6 @@ fn judge(reading: &mut Reading<'_>, node: NodeId, written: &ExitObject) {
         reading.complain(node, &["exit_fault_status"], "only an upstream answers with a status");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -79,7 +79,7 @@ pub(super) fn config(source: &ConfigSource, env: &Environment) -> Result<(Config
 fn compile(source: &ConfigSource, reading: &mut Reading<'_>) -> Option<Config> {
     let root = reading.document.root();
     let file: ConfigFile = read(reading.document, root, reading.findings)?;
-    let folder = source.config.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+    let folder = source.config.as_deref().and_then(Path::parent).unwrap_or_else(|| Path::new(""));
     let mut pool_names = Vec::new();
     let sessions = sessions::gateway(reading, file.sessions.unwrap_or_default(), folder);
     let mut sockets = listeners::Sockets::new(file.users.as_ref().is_some_and(|users| !users.is_empty()));
@@ -120,7 +120,7 @@ fn pools_at(source: &ConfigSource, written: Option<&str>, folder: &Path) -> Pool
 fn timeouts(reading: &mut Reading<'_>, written: TimeoutsEntry) -> Timeouts {
     let mut span = |key, written, default_s| {
         let node = reading.document.below(reading.document.root(), &["timeouts"]);
-        shared::positive(reading, node, key, written).unwrap_or(Duration::from_secs(default_s))
+        shared::positive(reading, node, key, written).unwrap_or_else(|| Duration::from_secs(default_s))
     };
     Timeouts {
         head: span("head", written.head, 10),

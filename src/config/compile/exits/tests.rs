@@ -1,4 +1,4 @@
-use super::*;
+use crate::config::compile::tests::{check, check_exit, check_pools, fine};
 use crate::core::exit::Trust;
 
 #[test]

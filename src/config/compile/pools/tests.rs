@@ -1,4 +1,4 @@
-use super::*;
+use crate::config::compile::tests::{Given, check, check_pools, fine};
 use crate::core::exit::{Mode, Trust, Via};
 use crate::core::policy::Private;
 use crate::core::pool::{Affinity, Failover, NameRef, Placement, Rotation};

@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::Loaded;
 use crate::config::{Durability, Password, StoreAt};
 use crate::core::exit::Via;
 use crate::core::policy::Private;
@@ -7,6 +8,79 @@ use crate::core::time::Ttl;
 
 const PHC: &str = "$argon2id$v=19$m=8,t=1,p=1$c2FsdHNhbHQ$\
                    AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8";
+
+/// Files in a folder of their own, and a configuration there: `moorgate.json`
+/// where that is one of them, else the defaults with `pools.json`.
+pub(super) struct Given {
+    pub(super) folder: tempfile::TempDir,
+    pub(super) source: ConfigSource,
+}
+
+impl Given {
+    pub(super) fn new(files: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut source = ConfigSource::default();
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, text).unwrap();
+            match *name {
+                "moorgate.json" => source.config = Some(path),
+                "pools.json" => source.pools = Some(path),
+                _ => {}
+            }
+        }
+        Self { folder, source }
+    }
+
+    pub(super) fn config(&self) -> Result<(Config, Vec<Finding>), Findings> {
+        config(&self.source, &Environment::of(&[("WORD", "word"), ("VIA", "http://u:hunter2@h.example:80")]))
+    }
+
+    pub(super) fn load(&self) -> Result<(Config, Loaded), Findings> {
+        let (config, _) = self.config()?;
+        let loaded = load_pools(&config, &Environment::of(&[("VIA", "http://u:hunter2@h.example:80")]))?;
+        Ok((config, loaded))
+    }
+
+    /// One line for each, without the folder.
+    pub(super) fn lines(&self, findings: impl ToString) -> Vec<String> {
+        let folder = format!("{}/", self.folder.path().display());
+        findings.to_string().replace(&folder, "").lines().map(str::to_owned).collect()
+    }
+}
+
+#[track_caller]
+pub(super) fn check(files: &[(&str, &str)], expected: &[&str]) {
+    let given = Given::new(files);
+    let found = given.load().map(|_| Vec::new()).unwrap_or_else(|findings| given.lines(findings));
+    assert_eq!(found, expected);
+    assert!(!found.concat().contains("hunter2"));
+}
+
+#[track_caller]
+pub(super) fn check_config(text: &str, expected: &[&str]) {
+    check(
+        &[("moorgate.json", text), ("pools/p.json", r#"{"pools":[{"name":"p","exits":["direct"]}]}"#)],
+        expected,
+    );
+}
+
+#[track_caller]
+pub(super) fn check_pools(text: &str, expected: &[&str]) {
+    check(&[("pools.json", text)], expected);
+}
+
+/// An exit as an object, in a pool of its own.
+#[track_caller]
+pub(super) fn check_exit(exit: &str, expected: &[&str]) {
+    check_pools(&format!("{{\"pools\":[{{\"name\":\"p\",\"exits\":[\n{exit}\n]}}]}}"), expected);
+}
+
+#[track_caller]
+pub(super) fn fine(files: &[(&str, &str)]) -> (Config, Loaded) {
+    Given::new(files).load().unwrap_or_else(|findings| panic!("{findings}"))
+}
 
 #[test]
 fn nothing_at_all_is_a_configuration() {
@@ -75,9 +149,9 @@ fn the_configuration_of_the_contract_is_read() {
     let nets: Vec<_> = acme.clients.iter().flatten().map(ToString::to_string).collect();
     assert_eq!(nets, ["10.0.0.0/8", "192.0.2.1/32"]);
     assert_eq!(acme.affinity, Affinity::ClientIpAndTarget);
-    assert_eq!(acme.default_pool(&loaded.pools).unwrap().name.as_ref(), "eu");
-    assert_eq!(acme_eu.default_pool(&loaded.pools).unwrap().name.as_ref(), "us");
-    assert!(acme_eu.may_use("anything") && !acme.may_use("anything"));
+    assert_eq!(acme.account().default_pool(&loaded.pools).unwrap().name.as_ref(), "eu");
+    assert_eq!(acme_eu.account().default_pool(&loaded.pools).unwrap().name.as_ref(), "us");
+    assert!(acme_eu.pools.is_none() && acme.pools.is_some());
     assert_eq!(config.targets.ports.as_ref().unwrap().len(), 3);
     assert!(matches!(&config.targets.private, Private::Only(nets) if nets.len() == 1));
     assert_eq!((config.timeouts.head.as_secs(), config.timeouts.drain.as_secs()), (11, 0));
@@ -92,7 +166,7 @@ fn the_default_pool_is_named_or_first() {
         let user = format!(r#"{{"users":[{{"name":"u","password":"x"{user}}}]}}"#);
         let pools = r#"{"pools":[{"name":"a","exits":["direct"]},{"name":"default","exits":["direct"]}]}"#;
         let (config, loaded) = fine(&[("moorgate.json", &user), ("pools/p.json", pools)]);
-        let pool = config.users[0].default_pool(&loaded.pools).map(|pool| pool.name.to_string());
+        let pool = config.users[0].account().default_pool(&loaded.pools).map(|pool| pool.name.to_string());
         (pool, loaded.warnings.len())
     };
     assert_eq!(config(""), (Some("default".to_owned()), 0));
