@@ -128,18 +128,36 @@ fn imports_are_seen_in_every_way_of_writing() {
 
 #[test]
 fn the_core_has_no_imports_from_outside() {
-    let banned = ["tokio", "std::net::Tcp", "std::fs", "std::time::Instant", "SystemTime", "rand::rng()", "tracing", "std::sync::atomic"];
+    let banned = [
+        "tokio",
+        "std::net::Tcp",
+        "std::fs",
+        "std::time::Instant",
+        "SystemTime",
+        "rand::rng()",
+        "tracing",
+        "std::sync::atomic",
+    ];
     for source in files_below("src/core", "rs").iter().filter(|source| !source.is_test_file()) {
         for (at, line) in source.code_lines().filter(|(_, line)| !line.trim_start().starts_with("//")) {
             let found = banned.iter().find(|word| line.contains(**word));
-            assert!(found.is_none(), "{}:{at}: the core must not know {}", source.path.display(), found.unwrap());
+            assert!(
+                found.is_none(),
+                "{}:{at}: the core must not know {}",
+                source.path.display(),
+                found.unwrap()
+            );
         }
     }
 }
 
 #[test]
 fn files_stay_small() {
-    for source in files_below("src", "rs").iter().chain(&files_below("tests", "rs")).chain(&files_below("benches", "rs")) {
+    for source in files_below("src", "rs")
+        .iter()
+        .chain(&files_below("tests", "rs"))
+        .chain(&files_below("benches", "rs"))
+    {
         let (code, all) = (source.code_lines().count(), source.text.lines().count());
         let path = source.path.display();
         if source.is_test_file() {
@@ -178,7 +196,8 @@ fn unsafe_stands_in_one_module() {
 
 #[test]
 fn nothing_is_left_behind() {
-    let marks = ["TO".to_owned() + "DO", "FIX".to_owned() + "ME", "XX".to_owned() + "X", "dbg".to_owned() + "!("];
+    let marks =
+        ["TO".to_owned() + "DO", "FIX".to_owned() + "ME", "XX".to_owned() + "X", "dbg".to_owned() + "!("];
     for folder in ["src", "tests", "benches", "examples"] {
         for source in files_below(folder, "rs") {
             for (at, line) in source.text.lines().enumerate() {

@@ -23,8 +23,8 @@ pub struct Account {
     pub name: UserName,
     /// The pools that it may use; `None`: all.
     pub pools: Option<Vec<Box<str>>>,
-    /// The pool of a request that names none; `None`: the first of `pools`,
-    /// and without those the only pool or the one called `default`.
+    /// The pool of a request that names none; `None`: the first of `pools`;
+    /// for a user of all pools the one called `default`, else the first.
     pub default_pool: Option<Box<str>>,
     /// Bounds of its sessions.
     pub sessions: SessionBounds,
@@ -50,8 +50,8 @@ pub struct GatewayBounds {
 pub struct AtHand<'a> {
     /// The client's address.
     pub client: IpAddr,
-    /// Where it wants to go.
-    pub target: &'a Target,
+    /// Where it wants to go, as far as that is readable.
+    pub target: Option<&'a Target>,
 }
 
 /// A session that is asked for.
@@ -162,13 +162,8 @@ fn pool(named: Option<&NameRef>, account: &Account, pools: &Pools) -> Result<Arc
     if let Some(name) = account.default_pool.as_ref().or(first) {
         return pools.pool(name).filter(|pool| allowed(pool)).cloned().ok_or_else(|| forbidden(name));
     }
-    let mut own = pools.iter().filter(|pool| allowed(pool));
-    match (own.next(), own.next()) {
-        (Some(only), None) => Ok(only.clone()),
-        _ => pools.pool("default").filter(|pool| allowed(pool)).cloned().ok_or_else(|| {
-            Fault::new(Code::PoolForbidden, "this user has no default pool: name one with -pool-<name>")
-        }),
-    }
+    let any = pools.pool("default").or_else(|| pools.iter().next());
+    any.filter(|pool| allowed(pool)).cloned().ok_or_else(|| forbidden("default"))
 }
 
 fn labels(
@@ -203,8 +198,8 @@ fn made_of(affinity: Affinity, user: &str, at_hand: AtHand<'_>) -> Option<Sessio
         Affinity::None => return None,
         Affinity::ClientIp => format!("@client={}", at_hand.client),
         Affinity::User => format!("@user={user}"),
-        Affinity::Target => format!("@target={}", site(at_hand.target)),
-        Affinity::ClientIpAndTarget => format!("@client={}@target={}", at_hand.client, site(at_hand.target)),
+        Affinity::Target => format!("@target={}", site(at_hand.target?)),
+        Affinity::ClientIpAndTarget => format!("@client={}@target={}", at_hand.client, site(at_hand.target?)),
     };
     // A name too long to show is as good by its digest.
     SessionId::new(&text)

@@ -5,6 +5,7 @@
 //! atomics. `now` and chance come in as arguments.
 
 pub mod ask;
+pub mod address;
 pub mod code;
 pub mod exit;
 pub mod fault;

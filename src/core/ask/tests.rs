@@ -56,7 +56,7 @@ fn asked(tail: &str, defaults: &str) -> Result<Ask, Fault> {
         idle: None,
     };
     let target = Target { host: Host::Name("www.shop.example.co.uk".into()), port: 443 };
-    let at_hand = AtHand { client: "192.0.2.7".parse().unwrap(), target: &target };
+    let at_hand = AtHand { client: "192.0.2.7".parse().unwrap(), target: Some(&target) };
     let parameters = parse(tail).unwrap();
     judge(&parameters, &account(), &gateway)?;
     ask(parameters, &parse(defaults).unwrap(), &account(), &pools(), &gateway, at_hand)
