@@ -15,9 +15,9 @@ const [proxy, target] = process.argv.slice(2);
 const { username: user, password, origin: uri } = new URL(proxy);
 const secret = decodeURIComponent(password);
 
-// One request under this proxy username. An undici agent opens a tunnel for
-// each origin, keeps it, and a tunnel keeps its exit: so each request has an
-// agent of its own here. A session needs only one agent.
+// One request under this proxy username. A ProxyAgent opens a tunnel for each
+// origin, keeps it, and a tunnel keeps its exit: so each request has one of its
+// own here. A session needs only one.
 async function get(username) {
   const token = "Basic " + Buffer.from(`${username}:${secret}`).toString("base64");
   const dispatcher = new ProxyAgent({ uri, token });
