@@ -197,7 +197,7 @@ impl LivePool {
         let fixed = siblings.fixed.get(&address).into_iter().flatten();
         let prefixes = siblings.prefixes.iter().filter(|place| self.can_give(**place, address));
         let fit = |place: &u32| {
-            self.at(*place).is_some_and(|(exit, _)| exit.mode == Mode::Active && exit.labels.meet(filter))
+            self.at(*place).is_some_and(|(exit, _)| exit.mode == Mode::Active && exit.meets(filter))
         };
         fixed.chain(prefixes).copied().filter(fit).collect()
     }
@@ -236,7 +236,7 @@ impl LivePool {
     /// The place of the exit of this id, if it meets the filter.
     pub(super) fn named(&self, id: &str, filter: &Filter) -> Option<u32> {
         let place = u32::try_from(self.pool.position(id)?).ok()?;
-        self.at(place).filter(|(exit, _)| exit.labels.meet(filter)).map(|_| place)
+        self.at(place).filter(|(exit, _)| exit.meets(filter)).map(|_| place)
     }
 
     /// The exit at a place, with its live state.
