@@ -130,3 +130,6 @@ impl Snapshot {
         self.pools.iter().filter_map(|pool| self.by_name.get(&pool.name))
     }
 }
+
+#[cfg(test)]
+mod tests;

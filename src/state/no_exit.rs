@@ -76,9 +76,13 @@ impl NoExit {
 impl fmt::Display for NoExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.matching == 0 {
-            return write!(f, "no exit of {}", self.asked);
+            return write!(f, "there is no exit of {}", self.asked);
         }
-        write!(f, "no exit of {} can be used now: {}", self.asked, self.reasons().join(", "))
+        let reasons = self.reasons();
+        if reasons.is_empty() {
+            return write!(f, "no exit of {} was free a moment ago: try again", self.asked);
+        }
+        write!(f, "no exit of {} can be used now: {}", self.asked, reasons.join(", "))
     }
 }
 

@@ -19,6 +19,7 @@ use super::sight::{Need, Sight};
 use crate::core::exit::{Exit, Mode, Via};
 use crate::core::pin::{ExitName, Variant};
 use crate::core::pool::Pool;
+use crate::core::prefix::Addresses;
 use crate::core::session::{Filter, SessionKey, UserName};
 use crate::core::time::{Timestamp, Ttl};
 
@@ -244,7 +245,10 @@ impl LivePool {
     }
 
     fn can_give(&self, place: u32, address: IpAddr) -> bool {
-        self.at(place).is_some_and(|(exit, _)| matches!(exit.via, Via::Prefix(net) if net.contains(&address)))
+        match self.at(place).map(|(exit, _)| &exit.via) {
+            Some(Via::Prefix(net)) => Addresses::of(*net).contains(address),
+            _ => false,
+        }
     }
 }
 

@@ -275,10 +275,13 @@ impl ExitState {
             return None;
         }
         let mut room = Room { live: self.clone(), address: None, kept: false };
-        room.address = match exactly {
-            Some(address) => Some(locked(&self.addresses).claim_exactly(address).then_some(address)?),
-            None => locked(&self.addresses).claim(rng),
-        };
+        match exactly {
+            None => room.address = locked(&self.addresses).claim(rng),
+            Some(address) => {
+                let free = locked(&self.addresses).claim_exactly(address);
+                room.address = Some(free.then_some(address)?);
+            }
+        }
         Some(room)
     }
 
