@@ -40,7 +40,7 @@ impl Exits {
             return known.clone();
         }
         let mut exits = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        exits.entry(name.clone()).or_insert_with(|| Arc::new(ExitState::new(name.clone()))).clone()
+        exits.entry(name.clone()).or_insert_with(|| Arc::new(ExitState::new())).clone()
     }
 
     /// The store holds this pin, from before a restart or by another node.
@@ -61,9 +61,9 @@ impl Exits {
     }
 
     /// Forgets exits that are in no pool and that nothing counts on.
-    fn prune(&self) {
+    fn prune(&self, now: Timestamp) {
         let mut exits = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        exits.retain(|_, state| Arc::strong_count(state) > 1 || state.is_needed());
+        exits.retain(|_, state| Arc::strong_count(state) > 1 || state.is_needed(now));
     }
 }
 
@@ -93,7 +93,7 @@ impl InForce {
         let by_name = pools.iter().map(|pool| (pool.name.clone(), live(pool))).collect();
         self.snapshot.store(Arc::new(Snapshot { pools, by_name }));
         drop(before);
-        self.exits.prune();
+        self.exits.prune(now);
     }
 
     /// What is in force now.

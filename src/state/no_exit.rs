@@ -49,6 +49,11 @@ impl NoExit {
         self.tried > 0 && self.tried + self.inactive == self.matching
     }
 
+    /// Whether a pin that ends may make room for this one.
+    pub(crate) fn lacks_room(&self) -> bool {
+        self.full > 0
+    }
+
     /// When to come back.
     pub(crate) fn retry_after(&self) -> Duration {
         let by_hand = self.busy == 0 && self.tried == 0;

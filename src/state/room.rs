@@ -87,8 +87,15 @@ impl Sessions {
         pins_of(self.load.load(Relaxed))
     }
 
-    /// Pins and resting room together.
-    pub(super) fn taken(&self) -> u32 {
+    /// Whether there is any pin, or any rest that lasts.
+    pub(super) fn are_any(&self, now: Timestamp) -> bool {
+        if self.next_rest.load(Acquire) <= now.as_ms() {
+            self.wake(now);
+        }
+        self.taken() > 0
+    }
+
+    fn taken(&self) -> u32 {
         let load = self.load.load(Relaxed);
         pins_of(load).saturating_add(rests_of(load))
     }

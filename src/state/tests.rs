@@ -662,3 +662,15 @@ fn filters_are_kept_in_bounds() {
     (0..1500).for_each(|_| *chosen.entry(id_of(fixture.rotate(at(0)))).or_default() += 1);
     assert_eq!(chosen.len(), 1500);
 }
+
+#[test]
+fn an_exit_that_nothing_counts_on_is_forgotten() {
+    let mut fixture = Fixture::of(vec![Exit { max_sessions: 1, ..exit("a") }, exit("b")]);
+    let pin = fixture.pin_with(100, 60, None, at(0)).unwrap();
+    let known = |fixture: &Fixture| fixture.exits.0.read().unwrap().len();
+    fixture.reload(pool(vec![exit("c")]), at(50));
+    assert_eq!(known(&fixture), 2, "one has a pin");
+    fixture.exits.left(&pin, at(100));
+    fixture.reload(pool(vec![exit("c")]), at(170));
+    assert_eq!(known(&fixture), 1);
+}
