@@ -3,7 +3,8 @@
 
 pub(crate) mod admin;
 pub(crate) mod admit;
-pub(crate) mod clock;
+#[doc(hidden)]
+pub mod clock;
 pub(crate) mod config;
 #[doc(hidden)]
 pub mod core;

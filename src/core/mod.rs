@@ -4,6 +4,8 @@
 //! Must not know: tokio, sockets, files, clocks, global randomness, logging,
 //! atomics. `now` and chance come in as arguments.
 
+pub mod address;
+pub mod ask;
 pub mod code;
 pub mod exit;
 pub mod fault;
@@ -18,3 +20,4 @@ pub mod session;
 pub mod target;
 pub mod template;
 pub mod time;
+pub mod username;
