@@ -49,9 +49,10 @@ impl Exits {
         self.state(&pin.exit).loaded(pin);
     }
 
-    /// The pin left its exit at an instant: it ended, or is elsewhere now.
-    pub(crate) fn left(&self, pin: &Pin, at: Timestamp) {
-        self.state(&pin.exit).left(pin, at);
+    /// The pin holds its exit no more. `ended`: when it ended, from when on
+    /// its room rests; `None`: it was moved, or never came to be.
+    pub(crate) fn left(&self, pin: &Pin, ended: Option<Timestamp>) {
+        self.state(&pin.exit).left(pin, ended);
     }
 
     /// Room on an exit rests until an instant: a pin that ended before a

@@ -360,9 +360,9 @@ fn room_is_given_back_unless_it_was_committed() {
     assert!(fixture.place(at(0)).is_err());
     drop(first);
     assert_eq!(fixture.state("a").pins(), 1);
-    fixture.exits.left(&pin, at(5));
+    fixture.exits.left(&pin, Some(at(5)));
     assert_eq!(fixture.state("a").pins(), 0);
-    fixture.exits.left(&pin, at(5));
+    fixture.exits.left(&pin, Some(at(5)));
     assert_eq!(fixture.state("a").pins(), 0, "a fault elsewhere does not wrap");
 }
 
@@ -376,7 +376,7 @@ fn all_taken_says_when_the_first_has_room_again() {
     check_none(fixture.place(at(50)), taken, 3650);
 
     // It ended sooner, and rests from then on.
-    fixture.exits.left(&pin, at(60));
+    fixture.exits.left(&pin, Some(at(60)));
     assert_eq!(fixture.state("a").pins() + fixture.state("b").pins(), 1);
     check_none(fixture.place(at(61)), taken, 3599);
     check_none(fixture.place(Timestamp::from_ms(at(3660).as_ms() - 1)), taken, 1);
@@ -402,7 +402,7 @@ fn pins_and_rests_of_a_time_before_count() {
     let taken = "no exit of pool us can be used now: 2 without room for another session";
     check_none(fixture.place(at(1)), taken, 39);
     assert_eq!(id_of(fixture.place(at(40))), "b");
-    fixture.exits.left(&pin, at(100));
+    fixture.exits.left(&pin, Some(at(100)));
     assert_eq!(id_of(fixture.place_as(|ask| ask.not = &[], at(159))), "b");
     assert!(fixture.place_as(|ask| ask.exit = Some("a"), at(159)).is_err());
     assert!(fixture.place_as(|ask| ask.exit = Some("a"), at(160)).is_ok());
@@ -504,7 +504,7 @@ fn a_prefix_gives_each_pin_its_own_address() {
     let pins: Vec<_> = (0..14).map(|_| fixture.pin(at(0)).unwrap()).collect();
     let addresses: HashSet<_> = pins.iter().map(|pin| pin.variant.clone()).collect();
     assert_eq!(addresses.len(), 14);
-    fixture.exits.left(&pins[3], at(1));
+    fixture.exits.left(&pins[3], Some(at(1)));
     assert_eq!(fixture.pin(at(1)).unwrap().variant, pins[3].variant);
     // All taken: the least used one. A lost claim's address is free again.
     let lost: HashSet<_> = (0..30).map(|_| fixture.place(at(1)).unwrap().variant).collect();
@@ -591,7 +591,7 @@ fn a_template_gives_fresh_tokens_and_a_lost_one_is_renewed() {
     let mut fixture = Fixture::of(vec![Exit { max_sessions: 1, ..template("vendor") }]);
     let tokens: HashSet<_> = (0..10).map(|_| fixture.rotate(at(0)).unwrap().variant).collect();
     assert_eq!(tokens.len(), 10);
-    let pin = fixture.pin(at(0)).unwrap();
+    let pin = fixture.pin_with(600, 60, None, at(0)).unwrap();
     let pool = fixture.pool();
     let fail = |variant: &Variant| {
         let pick = pool.resume("vendor", variant, at(0)).unwrap();
@@ -610,8 +610,10 @@ fn a_template_gives_fresh_tokens_and_a_lost_one_is_renewed() {
     assert_eq!(fixture.state("vendor").pins(), 2);
     let moved = Pin { variant: renewed.variant.clone(), ..pin.clone() };
     renewed.room.unwrap().commit(&moved);
-    fixture.exits.left(&pin, at(0));
+    fixture.exits.left(&pin, None);
     assert_eq!(fixture.state("vendor").pins(), 1);
+    fixture.exits.left(&moved, None);
+    assert!(fixture.place(at(0)).is_ok(), "what has moved does not rest");
 }
 
 #[test]
@@ -670,7 +672,7 @@ fn an_exit_that_nothing_counts_on_is_forgotten() {
     let known = |fixture: &Fixture| fixture.exits.0.read().unwrap().len();
     fixture.reload(pool(vec![exit("c")]), at(50));
     assert_eq!(known(&fixture), 2, "one has a pin");
-    fixture.exits.left(&pin, at(100));
+    fixture.exits.left(&pin, Some(at(100)));
     fixture.reload(pool(vec![exit("c")]), at(170));
     assert_eq!(known(&fixture), 1);
 }
