@@ -213,4 +213,4 @@ fn failure(error: &NetError) -> ResolveError {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -8,15 +8,15 @@ use tokio::net::UdpSocket;
 use super::*;
 
 /// A name server whose answers are told by the first label of a name: a set
-/// of `v4`, `v6` (has addresses), `nx`, `fail`, `mute`, `mute6`, `brief` (a
-/// ttl of 0).
-struct NameServer {
+/// of `v4`, `v6`, `lo`, `lo6` (has a public address, a loopback address),
+/// `nx`, `fail`, `mute`, `mute6`, `brief` (a ttl of 0).
+pub(crate) struct NameServer {
     address: SocketAddr,
     queries: Arc<AtomicUsize>,
 }
 
 impl NameServer {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         let queries = Arc::new(AtomicUsize::new(0));
@@ -34,11 +34,11 @@ impl NameServer {
         Self { address, queries }
     }
 
-    fn resolver(&self) -> Resolver {
+    pub(crate) fn resolver(&self) -> Resolver {
         Resolver::with_server(self.address).unwrap()
     }
 
-    fn queries(&self) -> usize {
+    pub(crate) fn queries(&self) -> usize {
         self.queries.load(Ordering::SeqCst)
     }
 }
@@ -60,6 +60,8 @@ fn answer(query: &[u8]) -> Option<Vec<u8>> {
     };
     let address = match six {
         true if has("v6") => Some(RData::AAAA("2606:4700::1".parse().unwrap())),
+        true if has("lo6") => Some(RData::AAAA(Ipv6Addr::LOCALHOST.into())),
+        false if has("lo") => Some(RData::A(Ipv4Addr::LOCALHOST.into())),
         false if has("v4") => Some(RData::A("9.9.9.9".parse().unwrap())),
         _ => None,
     };
