@@ -23,10 +23,9 @@ use arc_swap::ArcSwap;
 pub(crate) use exits::{After, Attempt, ConnectionGuard, ExitState};
 pub(crate) use no_exit::{Closed, NoExit};
 pub(crate) use pools::{LivePool, NewPin, Pick, Unpinned};
-pub(crate) use room::Room;
 
 use crate::core::pin::{ExitName, Pin};
-use crate::core::pool::{NameRef, Pool, Pools};
+use crate::core::pool::{Pool, Pools};
 use crate::core::time::Timestamp;
 
 /// Every exit that is in a pool or that something still counts on.
@@ -119,16 +118,6 @@ impl Snapshot {
     /// The pool of exactly this name.
     pub(crate) fn pool(&self, name: &str) -> Option<&Arc<LivePool>> {
         self.by_name.get(name)
-    }
-
-    /// The pool that a reference means.
-    pub(crate) fn find(&self, name: &NameRef) -> Option<&Arc<LivePool>> {
-        self.pools.find(name).and_then(|pool| self.pool(&pool.name))
-    }
-
-    /// In the files' order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<LivePool>> {
-        self.pools.iter().filter_map(|pool| self.by_name.get(&pool.name))
     }
 }
 

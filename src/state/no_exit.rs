@@ -118,15 +118,6 @@ impl Closed {
     pub(crate) fn is_down(self) -> bool {
         self != Self::Busy
     }
-
-    /// When to come back.
-    pub(crate) fn retry_after(self, now: Timestamp) -> Duration {
-        match self {
-            Self::Gone | Self::Off => LATER,
-            Self::Ejected { until } => until.since(now).max(SOON),
-            Self::Busy => SOON,
-        }
-    }
 }
 
 /// As the end of a sentence that begins with the exit's name.

@@ -39,8 +39,6 @@ pub(crate) struct LivePool {
 pub(crate) struct Pick {
     /// As configured.
     pub(crate) exit: Arc<Exit>,
-    /// Its live state, for further attempts.
-    pub(crate) live: Arc<ExitState>,
     /// Which of the exit's many.
     pub(crate) variant: Variant,
     /// The dial that is to be told the outcome of.
@@ -270,7 +268,7 @@ pub(super) fn enter(
         return Err(Closed::Ejected { until: live.ejected_until(now).unwrap_or(now) });
     };
     let connection = live.connect().ok_or(Closed::Busy)?;
-    Ok(Pick { exit: exit.clone(), live: live.clone(), variant, attempt, connection, room })
+    Ok(Pick { exit: exit.clone(), variant, attempt, connection, room })
 }
 
 /// Which of the exit's many: the address that goes with the room, or a fresh

@@ -170,6 +170,7 @@ impl Fixture {
             used: now,
             rest_s,
             moves: 0,
+            same_address: false,
             version: 1,
         };
         pick.room.take().unwrap().commit(&pin);
@@ -333,7 +334,6 @@ fn a_pin_on_an_ejected_exit_is_told_until_when() {
     let pool = fixture.pool();
     let closed = pool.resume("a", &Variant::None, at(10)).err().unwrap();
     assert_eq!(closed, Closed::Ejected { until: at(30) });
-    assert_eq!(closed.retry_after(at(10)), secs(20));
     let _trial = pool.resume("a", &Variant::None, at(30)).unwrap();
     assert!(pool.resume("a", &Variant::None, at(30)).is_err());
     check_none(fixture.place(at(10)), "no exit of pool us can be used now: 1 ejected after failures", 1);
