@@ -27,6 +27,7 @@ struct Shared {
     stop: AtomicBool,
     made: AtomicUsize,
     answers: AtomicUsize,
+    broken: AtomicUsize,
     seen: Mutex<HashMap<String, String>>,
     wrong: Mutex<Vec<String>>,
 }
@@ -40,6 +41,7 @@ impl Load {
             stop: AtomicBool::new(false),
             made: AtomicUsize::new(0),
             answers: AtomicUsize::new(0),
+            broken: AtomicUsize::new(0),
             seen: Mutex::default(),
             wrong: Mutex::default(),
         });
@@ -62,6 +64,11 @@ impl Load {
         eventually("answers under load", PATIENCE, || {
             (self.shared.answers.load(Ordering::Relaxed) >= start + count).then_some(())
         });
+    }
+
+    /// How many answers began and did not end.
+    pub fn broken(&self) -> usize {
+        self.shared.broken.load(Ordering::Relaxed)
     }
 
     /// Every session that saw a success, and its exit.
@@ -110,6 +117,10 @@ impl Shared {
         let fields = basic(&format!("acme-session-{session}-ttl-1h"));
         client.try_send(get(&self.url, &fields)).ok()?;
         let answer = client.try_answer("GET").ok()?;
+        if !answer.whole {
+            self.broken.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
         self.answers.fetch_add(1, Ordering::Relaxed);
         self.judge(session, &answer);
         (!answer.has("connection", "close")).then_some(())
@@ -125,7 +136,6 @@ impl Shared {
     fn judge(&self, session: String, answer: &Answer) {
         let problem = match (answer.status, answer.code()) {
             (503, "draining") => return,
-            (200, _) if !answer.whole => Some("a body broke off".to_owned()),
             (200, _) => {
                 let mut seen = self.seen.lock().unwrap();
                 let exit = seen.entry(session.clone()).or_insert_with(|| answer.exit()).clone();
