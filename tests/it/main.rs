@@ -12,5 +12,10 @@
     reason = "a test fails by panicking, measures real time, and publishes nothing"
 )]
 
+mod bodies;
+mod connect;
+mod exits;
 mod harness;
 mod instruments;
+mod plain;
+mod prefixes;

@@ -168,11 +168,18 @@ impl Client {
         bytes
     }
 
-    /// Sends, and expects the very same back.
+    /// A byte each way between here and there: the tunnel stands.
     #[track_caller]
-    pub fn echoes(&mut self, bytes: impl AsRef<[u8]>) {
-        self.send(bytes.as_ref());
-        assert_eq!(self.exactly(bytes.as_ref().len()), bytes.as_ref());
+    pub fn echo_through(&mut self, far: &mut Self) {
+        self.send("?");
+        assert_eq!(far.exactly(1), b"?");
+        far.send("!");
+        assert_eq!(self.exactly(1), b"!");
+    }
+
+    /// A second hand on the connection, to write while this one reads.
+    pub fn writer(&self) -> TcpStream {
+        self.stream.try_clone().expect("a descriptor")
     }
 
     /// Everything until the other side ends, well or not.

@@ -33,7 +33,7 @@ pub fn get(url: &str, fields: &str) -> String {
 /// A request without a body in absolute-form.
 pub fn request(method: &str, url: &str, fields: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let host = rest.split('/').next().unwrap_or_default();
+    let host = rest.split(['/', '?']).next().unwrap_or_default();
     format!("{method} {url} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n")
 }
 

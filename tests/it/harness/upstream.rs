@@ -261,15 +261,16 @@ async fn http(mut client: impl AsyncRead + AsyncWrite + Unpin, shared: &Shared) 
         return None;
     }
     let target = head.split(' ').nth(1)?;
-    let mut far = if head.starts_with("CONNECT ") {
-        let far = shared.reach(target).await?;
+    let authority = target.trim_start_matches("http://").split('/').next()?;
+    let Some(mut far) = shared.reach(authority).await else {
+        client.write_all(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n").await.ok()?;
+        return None;
+    };
+    if head.starts_with("CONNECT ") {
         // A field, so that nobody counts on a bare answer.
         client.write_all(b"HTTP/1.1 200 OK\r\nX-Upstream: ours\r\n\r\n").await.ok()?;
         unread.drain(..end);
-        far
-    } else {
-        shared.reach(target.strip_prefix("http://")?.split('/').next()?).await?
-    };
+    }
     relay(&mut client, &mut far, unread, shared).await
 }
 
