@@ -13,9 +13,15 @@
 )]
 
 mod bodies;
+mod claim;
 mod connect;
+mod crash;
 mod exits;
+mod expiry;
+mod fields;
+mod grammar;
 mod harness;
 mod instruments;
 mod plain;
 mod prefixes;
+mod users;

@@ -29,6 +29,8 @@ pub struct Gateway {
     running: Mutex<Running>,
     /// What it has logged, over all its lives.
     pub log: Log,
+    /// What it has printed.
+    pub out: Log,
 }
 
 #[derive(Default)]
@@ -43,7 +45,7 @@ impl Gateway {
     #[track_caller]
     pub fn start(setup: Setup) -> Self {
         let dir = write(&setup);
-        let gateway = Self { dir, setup, running: Mutex::default(), log: Log::default() };
+        let gateway = Self { dir, setup, running: Mutex::default(), log: Log::default(), out: Log::default() };
         gateway.launch();
         gateway
     }
@@ -54,6 +56,7 @@ impl Gateway {
         let mark = self.log.mark();
         let mut child = self.command().spawn().expect("the binary runs");
         self.log.collect(child.stderr.take().expect("a pipe"));
+        self.out.collect(child.stdout.take().expect("a pipe"));
         let mut running = self.running.lock().unwrap();
         running.child = Some(child);
         let http = self.setup.config["listeners"].as_array().map_or(1, Vec::len);
@@ -81,7 +84,7 @@ impl Gateway {
         };
         command.args(["run", "--config", "moorgate.json"]).current_dir(self.dir.path());
         command.env_remove("RUST_LOG").envs(self.setup.env.iter().cloned());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
