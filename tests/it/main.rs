@@ -12,12 +12,14 @@
     reason = "a test fails by panicking, measures real time, and publishes nothing"
 )]
 
+mod blame;
 mod bodies;
 mod claim;
 mod connect;
 mod crash;
 mod exits;
 mod expiry;
+mod failover;
 mod fields;
 mod grammar;
 mod harness;
