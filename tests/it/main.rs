@@ -25,5 +25,8 @@ mod grammar;
 mod harness;
 mod instruments;
 mod plain;
+mod pools;
 mod prefixes;
+mod reload;
+mod rotation;
 mod users;

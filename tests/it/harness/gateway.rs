@@ -44,7 +44,12 @@ impl Gateway {
     /// Writes the files, runs the binary, waits until it listens.
     #[track_caller]
     pub fn start(setup: Setup) -> Self {
-        let dir = write(&setup);
+        Self::start_in(write(&setup), setup)
+    }
+
+    /// The same where the files are written already.
+    #[track_caller]
+    pub fn start_in(dir: TempDir, setup: Setup) -> Self {
         let gateway = Self { dir, setup, running: Mutex::default(), log: Log::default(), out: Log::default() };
         gateway.launch();
         gateway
