@@ -69,7 +69,11 @@ fn socks5_upstreams_that_cannot_be_used_are_at_fault() {
     exits_fault(&Upstream::socks5(), Some(Mood::Break), "exit_failed");
     exits_fault(&Upstream::socks5(), Some(Mood::Reply(7)), "exit_failed");
     exits_fault(&Upstream::socks5(), Some(Mood::Reply(8)), "exit_failed");
-    exits_fault(&Upstream::socks5(), Some(Mood::Answer(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec())), "exit_failed");
+    exits_fault(
+        &Upstream::socks5(),
+        Some(Mood::Answer(b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec())),
+        "exit_failed",
+    );
 }
 
 #[test]
@@ -196,7 +200,8 @@ fn failures_of_the_target_itself_never_move_and_never_eject() {
     }
     let last = gateway.get("acme-session-a", &origin.url("/ip")).ok();
     assert_eq!((last.news(), last.text()), ("held", first.text()));
-    let exits: std::collections::HashSet<_> = (0..2).map(|_| gateway.get("acme", &origin.url("/ip")).exit()).collect();
+    let exits: std::collections::HashSet<_> =
+        (0..2).map(|_| gateway.get("acme", &origin.url("/ip")).exit()).collect();
     assert_eq!(exits.len(), 2, "both are in use");
 }
 

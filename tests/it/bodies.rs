@@ -55,7 +55,10 @@ fn answers_without_a_body_leave_the_connection_in_order() {
         client.send(text).answer(method)
     };
     let head = ask("HEAD", "/head");
-    assert_eq!((head.status, head.field("content-length"), head.field("x-head")), (200, Some("1000000"), Some("1")));
+    assert_eq!(
+        (head.status, head.field("content-length"), head.field("x-head")),
+        (200, Some("1000000"), Some("1"))
+    );
     assert_eq!(ask("GET", "/status/204 No Content").status, 204);
     assert_eq!(ask("GET", "/status/304 Not Modified").status, 304);
     assert_eq!(ask("HEAD", "/ip").field("content-length"), Some("9"));
@@ -108,7 +111,11 @@ fn trailers_pass_except_those_that_would_harm() {
     let body = "1\r\na\r\n0\r\nX-Sum: 1\r\nHost: evil\r\nContent-Length: 7\r\nTransfer-Encoding: chunked\r\n\
                 Proxy-Authorization: Basic eDp5\r\nX-Other: 2\r\nMoorgate-Session: b\r\n\r\n";
     gateway.client().send(post(&origin.url("/sink"), framing) + body).answer("POST").ok();
-    assert!(origin.last().text().ends_with("0\r\nX-Sum: 1\r\nX-Other: 2\r\n\r\n"), "{:?}", origin.last().text());
+    assert!(
+        origin.last().text().ends_with("0\r\nX-Sum: 1\r\nX-Other: 2\r\n\r\n"),
+        "{:?}",
+        origin.last().text()
+    );
 }
 
 #[test]

@@ -165,7 +165,8 @@ fn another_exit_joins_and_nobody_moves() {
     let mut pools = json!({ "pools": [{ "name": "p", "exits": (1..=8).map(address).collect::<Vec<_>>() }] });
     pools["pools"][0]["exits"][0]["weight"] = 7.into();
     gateway.write_pools(&pools);
-    let joined = || (gateway.get("acme", &origin.url("/ip")).text() == address_of(8).to_string()).then_some(());
+    let joined =
+        || (gateway.get("acme", &origin.url("/ip")).text() == address_of(8).to_string()).then_some(());
     crate::harness::eventually("the new exit is used", crate::harness::PATIENCE, joined);
     assert_eq!((0..40).map(of).collect::<Vec<_>>(), before);
 }

@@ -6,7 +6,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-
 use crate::harness::load::Load;
 use crate::harness::request::{Ask, get};
 use crate::harness::{Gateway, Origin, PATIENCE, Setup, basic, eventually};

@@ -208,6 +208,9 @@ fn nothing_is_announced_where_it_is_turned_off() {
     let plain = gateway.get("acme-session-a", &origin.url("/ip")).ok();
     let (_, tunnel) = gateway.tunnel("acme-session-a", origin.address);
     for answer in [plain, tunnel] {
-        assert!(!answer.fields.iter().any(|(name, _)| name.to_lowercase().starts_with("moorgate")), "{answer:?}");
+        assert!(
+            !answer.fields.iter().any(|(name, _)| name.to_lowercase().starts_with("moorgate")),
+            "{answer:?}"
+        );
     }
 }

@@ -141,7 +141,10 @@ fn address_moves_to_a_sibling_or_not_at_all() {
     fleet.upstreams[2].refuse();
     let moved = ask("acme-session-a").ok();
     assert_eq!((moved.news(), &*moved.exit(), moved.address()), ("moved", "p/u1", Some("203.0.113.1")));
-    assert!(moved.field("moorgate-session").is_some_and(|value| value.ends_with("; same-address")), "{moved:?}");
+    assert!(
+        moved.field("moorgate-session").is_some_and(|value| value.ends_with("; same-address")),
+        "{moved:?}"
+    );
     ask("acme-session-b").fails(503, "exit_down");
     assert_eq!(ask("acme-session-b-failover-on").ok().news(), "moved", "a request's own word wins");
 }
@@ -204,7 +207,8 @@ fn none_left_to_move_to_is_exit_down_and_the_pin_stays() {
 #[test]
 fn attempts_without_ejection_fail_the_request_and_keep_the_pin() {
     let fleet = Fleet::new(&["", ""]);
-    let setup = fleet.setup().pool("attempts", 2).pool("health", json!({ "eject_after": 5, "eject_for": "1h" }));
+    let setup =
+        fleet.setup().pool("attempts", 2).pool("health", json!({ "eject_after": 5, "eject_for": "1h" }));
     let gateway = setup.start();
     let origin = Origin::start();
     let first = gateway.get("acme-session-a", &origin.url("/ip")).ok();
@@ -299,10 +303,11 @@ fn edited(gateway: &Gateway, fleet: &Fleet, change: impl Fn(&mut Value)) {
 
 #[test]
 fn pins_follow_promise_6_when_their_exit_is_removed_or_turned_off() {
-    for change in [
-        (|exits: &mut Value| drop(exits.as_array_mut().unwrap().remove(0))) as fn(&mut Value),
-        |exits| exits[0]["state"] = "off".into(),
-    ] {
+    for change in
+        [(|exits: &mut Value| drop(exits.as_array_mut().unwrap().remove(0))) as fn(&mut Value), |exits| {
+            exits[0]["state"] = "off".into()
+        }]
+    {
         let fleet = Fleet::new(&["", ""]);
         let gateway = fleet.setup().start();
         let origin = Origin::start();

@@ -24,7 +24,8 @@ fn ask(gateway: &Gateway, origin: &Origin, username: &str, fields: &str) -> Answ
 fn every_parameter_may_be_a_field() {
     let (gateway, origin) = (gateway(), Origin::start());
     let ask = |fields: &str| ask(&gateway, &origin, "acme", fields).ok();
-    let made = ask("Moorgate-Session: a\r\nMoorgate-TTL: 90s\r\nMoorgate-Idle: 1m\r\nMoorgate-Failover: off\r\n");
+    let made =
+        ask("Moorgate-Session: a\r\nMoorgate-TTL: 90s\r\nMoorgate-Idle: 1m\r\nMoorgate-Failover: off\r\n");
     assert_eq!((made.news(), made.session("idle")), ("new", Some(60)));
     assert!(made.session("expires-in").is_some_and(|left| (85..=90).contains(&left)), "{made:?}");
     assert_eq!(gateway.get("acme-session-a", &origin.url("/ip")).news(), "held", "the same session");
@@ -181,7 +182,9 @@ fn bad_http_is_refused_and_closed_and_nothing_of_it_passes() {
     for bad in [
         format!("GET {url} HTTP/2.0\r\n{tail}\r\n"),
         format!("GET {url}\r\n{tail}\r\n"),
-        format!("GET {url} HTTP/1.1\r\n{tail}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        format!(
+            "GET {url} HTTP/1.1\r\n{tail}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+        ),
         format!("POST {url} HTTP/1.1\r\n{tail}Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!"),
         format!("POST {url} HTTP/1.1\r\n{tail}Content-Length: +5\r\n\r\nhello"),
         format!("POST {url} HTTP/1.1\r\n{tail}Transfer-Encoding: gzip\r\n\r\nhello"),

@@ -12,11 +12,14 @@
     reason = "a test fails by panicking, measures real time, and publishes nothing"
 )]
 
+mod access_log;
 mod blame;
 mod bodies;
 mod claim;
+mod cli;
 mod connect;
 mod crash;
+mod drain;
 mod exits;
 mod expiry;
 mod failover;
@@ -24,9 +27,11 @@ mod fields;
 mod grammar;
 mod harness;
 mod instruments;
+mod limits;
 mod plain;
 mod pools;
 mod prefixes;
 mod reload;
 mod rotation;
+mod targets;
 mod users;

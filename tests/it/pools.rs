@@ -86,7 +86,9 @@ fn reuse_after_lets_an_exit_rest() {
     ask(&gateway, &origin, "acme-session-a-ttl-1s").ok();
     let full = ask(&gateway, &origin, "acme-session-b").fails(503, "no_exit");
     assert!(full.retry_after().is_some_and(|wait| (3..=5).contains(&wait)), "{full:?}");
-    eventually("it has rested", PATIENCE, || (ask(&gateway, &origin, "acme-session-b").status == 200).then_some(()));
+    eventually("it has rested", PATIENCE, || {
+        (ask(&gateway, &origin, "acme-session-b").status == 200).then_some(())
+    });
     let time = start.elapsed().as_secs_f64();
     assert!((4.0..7.0).contains(&time), "1 s of ttl and 3 s of rest: {time} s");
 }
@@ -103,7 +105,9 @@ fn max_connections_bounds_an_exit() {
     assert_eq!(on_e1, 2);
     gateway.connect("acme", origin.address).1.fails(503, "no_exit");
     open.pop();
-    eventually("one is free", PATIENCE, || (gateway.connect("acme", origin.address).1.status == 200).then_some(()));
+    eventually("one is free", PATIENCE, || {
+        (gateway.connect("acme", origin.address).1.status == 200).then_some(())
+    });
 }
 
 #[test]
@@ -123,7 +127,8 @@ fn vendors_lists_are_imported() {
         closed[3].address,
         socks.address,
     );
-    let gateway = Setup::addresses(1).pool("import", json!(["list.txt"])).file("pools/list.txt", list).start();
+    let gateway =
+        Setup::addresses(1).pool("import", json!(["list.txt"])).file("pools/list.txt", list).start();
     let origin = Origin::start();
     let seen: HashSet<_> = (0..9).map(|_| ask(&gateway, &origin, "acme").ok().text()).collect();
     let all = upstreams.iter().chain(&closed).chain([&socks]);

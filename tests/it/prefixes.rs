@@ -109,7 +109,10 @@ fn a_template_gives_each_session_a_token_and_keeps_it() {
     assert_eq!(front, "me-cc-de-city-", "the label that was asked for; one that nobody gives is empty");
     let (token, rest) = rest.split_once('-').expect("more");
     assert_eq!(rest, "time-2:pw", "rounded up");
-    assert!(token.len() == 8 && token.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()), "{token}");
+    assert!(
+        token.len() == 8 && token.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit()),
+        "{token}"
+    );
     assert_ne!(ask("acme-session-b-ttl-90s-country-de"), first);
     assert_eq!(ask("acme-session-a-country-de"), first, "kept, and its ttl with it");
     gateway.crash();

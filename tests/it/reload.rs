@@ -47,7 +47,9 @@ fn a_file_that_is_renamed_over_is_picked_up() {
 #[test]
 fn a_symlink_swap_is_picked_up() {
     // As Kubernetes mounts a ConfigMap: p.json -> ..data/p.json, ..data -> ..1.
-    let gateway = Setup::addresses(1).config("pools", "mount").file("mount/..1/p.json", pools(addresses(1)).to_string());
+    let gateway = Setup::addresses(1)
+        .config("pools", "mount")
+        .file("mount/..1/p.json", pools(addresses(1)).to_string());
     let gateway = gateway.file("mount/..2/p.json", pools(addresses(2)).to_string());
     let dir = crate::harness::gateway::write(&gateway);
     symlink("..1", dir.path().join("mount/..data")).unwrap();
@@ -96,7 +98,8 @@ fn sighup_reloads_at_once_also_the_configuration() {
     let start = Instant::now();
     gateway.signal(Signal::HUP);
     let fields = crate::harness::request::basic_as("acme-exit-e2", "changed");
-    let ask = || gateway.client().send(crate::harness::request::connect("127.0.0.1:1", &fields)).answer("CONNECT");
+    let ask =
+        || gateway.client().send(crate::harness::request::connect("127.0.0.1:1", &fields)).answer("CONNECT");
     eventually("both are in force", PATIENCE, || (ask().code() == "target_refused").then_some(()));
     assert!(start.elapsed() < Duration::from_millis(1000), "{:?}", start.elapsed());
 }
@@ -107,9 +110,19 @@ fn an_invalid_file_leaves_the_old_pools_in_force_and_says_where() {
     let origin = Origin::start();
     let pinned = gateway.get("acme-session-a", &origin.url("/ip")).ok();
     for (text, line, column, path) in [
-        ("{\"pools\": [\n {\"name\": \"p\",\n  \"exits\": [{\"via\": \"127.0.0.300\"}]}]}", 3, 21, "pools[0].exits[0].via"),
+        (
+            "{\"pools\": [\n {\"name\": \"p\",\n  \"exits\": [{\"via\": \"127.0.0.300\"}]}]}",
+            3,
+            21,
+            "pools[0].exits[0].via",
+        ),
         ("{\"pools\": [\n {\"name\": \"p\", \"exit\": []}]}", 2, 15, "pools[0]"),
-        ("{\"pools\": [{\"name\": \"p\",\n\"attempts\": \"three\", \"exits\": [\"direct\"]}]}", 2, 13, "pools[0].attempts"),
+        (
+            "{\"pools\": [{\"name\": \"p\",\n\"attempts\": \"three\", \"exits\": [\"direct\"]}]}",
+            2,
+            13,
+            "pools[0].attempts",
+        ),
         ("{\"pools\": [", 1, 11, ""),
     ] {
         let mark = gateway.log.mark();

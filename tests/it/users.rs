@@ -15,19 +15,13 @@ fn ask(gateway: &Gateway, origin: &Origin, username: &str, password: &str) -> An
 #[test]
 fn several_users_with_plain_secrets() {
     let user = |name: &str, password: &str| json!({ "name": name, "password": password, "pools": ["p"] });
-    let gateway =
-        Setup::addresses(1).user(user("bob", "p:w with spaces %41")).user(user("eve", "é")).start();
+    let gateway = Setup::addresses(1).user(user("bob", "p:w with spaces %41")).user(user("eve", "é")).start();
     let origin = Origin::start();
     ask(&gateway, &origin, "bob-session-a", "p:w with spaces %41").ok();
     ask(&gateway, &origin, "eve", "é").ok();
-    for (name, password) in [
-        ("bob", "p:w with spaces A"),
-        ("bob", ""),
-        ("bob", "é"),
-        ("bob", "p"),
-        ("eve", "e"),
-        ("nobody", "é"),
-    ] {
+    for (name, password) in
+        [("bob", "p:w with spaces A"), ("bob", ""), ("bob", "é"), ("bob", "p"), ("eve", "e"), ("nobody", "é")]
+    {
         ask(&gateway, &origin, name, password).fails(407, "auth_failed");
     }
 }
@@ -102,7 +96,11 @@ fn pools_of_a_user() {
     assert_eq!(ask("acme-pool-p").ok().exit(), "p/e1");
     let (hidden, missing) = (ask("acme-pool-r"), ask("acme-pool-s"));
     assert_eq!((hidden.code(), missing.code()), ("pool_forbidden", "pool_forbidden"));
-    assert_eq!(hidden.detail().replace("\"r\"", ""), missing.detail().replace("\"s\"", ""), "one answer for both");
+    assert_eq!(
+        hidden.detail().replace("\"r\"", ""),
+        missing.detail().replace("\"s\"", ""),
+        "one answer for both"
+    );
     assert_eq!(ask("one").ok().exit(), "r/e", "the only pool");
 }
 
@@ -151,7 +149,11 @@ fn a_listener_may_name_its_user_and_defaults() {
     let own = second.get("acme-session-b-ttl-30s-country-us", &origin.url("/ip")).ok();
     assert_eq!(own.exit(), "p/e1", "the request's own win");
     assert!(own.session("expires-in").is_some_and(|left| left <= 30));
-    second.client().send(get(&origin.url("/ip"), &basic_as("acme", "wrong"))).answer("GET").fails(407, "auth_failed");
+    second
+        .client()
+        .send(get(&origin.url("/ip"), &basic_as("acme", "wrong")))
+        .answer("GET")
+        .fails(407, "auth_failed");
 }
 
 #[test]

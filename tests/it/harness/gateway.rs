@@ -50,7 +50,8 @@ impl Gateway {
     /// The same where the files are written already.
     #[track_caller]
     pub fn start_in(dir: TempDir, setup: Setup) -> Self {
-        let gateway = Self { dir, setup, running: Mutex::default(), log: Log::default(), out: Log::default() };
+        let gateway =
+            Self { dir, setup, running: Mutex::default(), log: Log::default(), out: Log::default() };
         gateway.launch();
         gateway
     }

@@ -28,10 +28,7 @@ pub fn within<F: Fn()>(test: F) {
         .env(INSIDE, "1")
         .output()
         .expect("unshare, from the Debian package util-linux, and ip, from iproute2, are installed");
-    let said = format!(
-        "{}\n{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let said =
+        format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && said.contains("1 passed"), "in its namespace {name} failed:\n{said}");
 }

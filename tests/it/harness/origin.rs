@@ -130,11 +130,8 @@ impl Connection {
         loop {
             let end = self.until(b"\r\n\r\n").await?;
             let head: Vec<u8> = self.unread.drain(..end).collect();
-            let mut seen = Seen {
-                peer: self.peer,
-                head: String::from_utf8_lossy(&head).into_owned(),
-                body: Vec::new(),
-            };
+            let mut seen =
+                Seen { peer: self.peer, head: String::from_utf8_lossy(&head).into_owned(), body: Vec::new() };
             if seen.field("expect").is_some() && seen.line().contains("/continue") {
                 self.send("HTTP/1.1 100 Continue\r\n\r\n").await?;
             }
@@ -301,9 +298,7 @@ fn canned(name: &str) -> &'static str {
         "broken" => "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nten bytes.",
         "broken-chunks" => "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nten bytes.",
         "garbage" => "SSH-2.0-OpenSSH_9.2p1\r\n\r\n",
-        "ambiguous" => {
-            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
-        }
+        "ambiguous" => "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         "challenge" => {
             "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"evil\"\r\n\
              Content-Length: 0\r\n\r\n"

@@ -81,7 +81,9 @@ impl Program {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .unwrap_or_else(|error| panic!("cannot run {package} ({error}): install the Debian package {package}"));
+            .unwrap_or_else(|error| {
+                panic!("cannot run {package} ({error}): install the Debian package {package}")
+            });
         let mut program = Self { address: SocketAddr::new(ip, 3128), child, dir };
         program.wait(package);
         program

@@ -108,13 +108,8 @@ impl Upstream {
     }
 
     fn start_at(ip: IpAddr, kind: Kind, credential: Option<(String, String)>) -> Self {
-        let shared = Arc::new(Shared {
-            kind,
-            ip,
-            mood: Mutex::default(),
-            credential,
-            seen: Mutex::default(),
-        });
+        let shared =
+            Arc::new(Shared { kind, ip, mood: Mutex::default(), credential, seen: Mutex::default() });
         let upstream = Self { address: SocketAddr::new(ip, 3128), shared, task: Mutex::default() };
         upstream.come_back();
         upstream
