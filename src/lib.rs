@@ -3,7 +3,8 @@
 
 pub(crate) mod admin;
 pub(crate) mod admit;
-pub(crate) mod clock;
+#[doc(hidden)]
+pub mod clock;
 pub(crate) mod config;
 #[doc(hidden)]
 pub mod core;
@@ -18,3 +19,5 @@ pub(crate) mod relay;
 pub(crate) mod serve;
 pub(crate) mod state;
 pub(crate) mod store;
+
+pub use config::{Config, ConfigSource, Finding, Findings};

@@ -1,1 +1,3 @@
+//! The `moorgate` command.
+
 fn main() {}

@@ -1,1 +1,9 @@
 //! Who may enter: users, secrets, limits.
+//!
+//! Owns: the proof of a caller and the guards for what it uses up.
+//! Must not know: targets, exits.
+
+pub(crate) mod limits;
+pub(crate) mod password;
+pub(crate) mod throttle;
+pub(crate) mod users;

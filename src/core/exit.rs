@@ -109,6 +109,12 @@ impl Via {
         self.session_token().is_some()
     }
 
+    /// Whether its credential depends on the session or its labels.
+    pub fn has_placeholders(&self) -> bool {
+        let credential = self.upstream().and_then(|upstream| upstream.credential.as_ref());
+        credential.is_some_and(|own| own.user.has_placeholders() || own.password.has_placeholders())
+    }
+
     /// How a token for it is drawn.
     pub fn session_token(&self) -> Option<super::template::TokenShape> {
         let credential = self.upstream()?.credential.as_ref()?;

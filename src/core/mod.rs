@@ -4,14 +4,20 @@
 //! Must not know: tokio, sockets, files, clocks, global randomness, logging,
 //! atomics. `now` and chance come in as arguments.
 
+pub mod address;
+pub mod ask;
 pub mod code;
 pub mod exit;
 pub mod fault;
+pub mod health;
 pub mod pin;
 pub mod policy;
 pub mod pool;
+pub mod prefix;
 pub mod secret;
+pub mod select;
 pub mod session;
 pub mod target;
 pub mod template;
 pub mod time;
+pub mod username;

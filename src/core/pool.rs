@@ -47,6 +47,17 @@ pub enum Failover {
     Address,
 }
 
+impl Failover {
+    /// The word in usernames and files.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::On => "on",
+            Self::Off => "off",
+            Self::Address => "address",
+        }
+    }
+}
+
 /// What makes a session where the client names none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Affinity {

@@ -52,7 +52,9 @@ pub fn fold(value: &str) -> String {
 
 /// Which labels an exit must have: key and folded value, sorted by key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Filter(Option<Arc<[(&'static str, Box<str>)]>>);
+pub struct Filter(Option<Arc<[Demand]>>);
+
+type Demand = (&'static str, Box<str>);
 
 impl Filter {
     /// From pairs in any order, values as written. A key given twice keeps

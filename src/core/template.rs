@@ -56,6 +56,10 @@ pub enum TemplateError {
     /// Two `{session}` of different shape: one token fills both.
     #[error("{{session}} stands twice with different lengths; one token fills both")]
     TwoShapes,
+    /// A `%` that is no percent-encoding, or an encoding of something else
+    /// than UTF-8.
+    #[error("a % is not followed by two hexadecimal digits that make UTF-8; write %25 for a percent sign")]
+    Encoding,
 }
 
 /// What fills a template.
@@ -71,18 +75,29 @@ pub struct Filling<'a> {
 impl Template {
     /// Reads placeholders in braces; all else is literal.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        Self::parse_with(text, |literal| Some(Secret::new(literal)))
+    }
+
+    /// The same from a URL's user or password: what is not a placeholder is
+    /// percent-decoded, so that `%7B` is a brace that stands for itself.
+    pub fn parse_encoded(text: &str) -> Result<Self, TemplateError> {
+        Self::parse_with(text, decoded)
+    }
+
+    fn parse_with(text: &str, literal: fn(&str) -> Option<Secret>) -> Result<Self, TemplateError> {
+        let literal = |text| literal(text).map(Part::Literal).ok_or(TemplateError::Encoding);
         let mut parts = Vec::new();
         let mut rest = text;
         while let Some(open) = rest.find('{') {
             let close = rest[open..].find('}').ok_or(TemplateError::Unclosed)? + open;
             if open > 0 {
-                parts.push(Part::Literal(Secret::new(&rest[..open])));
+                parts.push(literal(&rest[..open])?);
             }
             parts.push(placeholder(&rest[open + 1..close])?);
             rest = &rest[close + 1..];
         }
         if !rest.is_empty() {
-            parts.push(Part::Literal(Secret::new(rest)));
+            parts.push(literal(rest)?);
         }
         let made = Self(parts);
         let mut shapes = made.shapes();
@@ -129,6 +144,22 @@ impl Template {
         }
         Secret::new(text)
     }
+}
+
+/// Percent-decoded; `None` where that is not possible.
+fn decoded(text: &str) -> Option<Secret> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let mut digit = || char::from(rest.next()?).to_digit(16);
+                u8::try_from(digit()? * 16 + digit()?).ok()?
+            }
+            plain => plain,
+        });
+    }
+    String::from_utf8(bytes).ok().map(Secret::new)
 }
 
 fn placeholder(name: &str) -> Result<Part, TemplateError> {
@@ -185,6 +216,20 @@ mod tests {
         assert!(matches!(Template::parse("{session:0}"), Err(TemplateError::Shape(_))));
         assert!(matches!(Template::parse("{session:65}"), Err(TemplateError::Shape(_))));
         assert!(matches!(Template::parse("{session}{session:9}"), Err(TemplateError::TwoShapes)));
+    }
+
+    #[test]
+    fn a_url_is_decoded_around_its_placeholders() {
+        let label = |_: &'static str| None;
+        let filling = Filling { token: "t", ttl: Ttl::MIN, label: &label };
+        let fill =
+            |text: &str| Template::parse_encoded(text).map(|made| made.fill(&filling).expose().to_owned());
+        assert_eq!(fill("a%40b-{session}%3a"), Ok("a@b-t:".to_owned()));
+        assert_eq!(fill("%7Bsession%7D"), Ok("{session}".to_owned()));
+        assert_eq!(fill("%C3%A9"), Ok("\u{e9}".to_owned()));
+        for text in ["%", "%4", "%zz", "100%", "%ff", "%+1"] {
+            assert_eq!(fill(text), Err(TemplateError::Encoding), "{text}");
+        }
     }
 
     #[test]

@@ -1,1 +1,7 @@
-//! Logs, metrics and access records.
+//! Logs and access records.
+//!
+//! Owns: how they are written, and that nothing a client sends can forge one.
+//! Must not know: what a request means.
+
+pub(crate) mod access;
+pub(crate) mod log;

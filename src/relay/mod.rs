@@ -1,1 +1,239 @@
 //! The moving of a tunnel's bytes.
+//!
+//! Owns: [`run`]: both directions in the connection's own task, half-close
+//! and reset carried to the other side, the idle time, how it ended.
+//! Must not know: what the bytes are, who asked, how the wires were made.
+
+pub(crate) mod copy;
+pub(crate) mod lull;
+pub(crate) mod meter;
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::AsyncWrite;
+
+use self::copy::{Broken, Guide, Pump, Step};
+use self::lull::Lull;
+use self::meter::{Count, Counts};
+use crate::net::wire::Wire;
+
+/// How a tunnel ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Both sides said that they were done.
+    Done,
+    /// No byte moved either way for the idle time.
+    Idle,
+    /// The client reset its connection.
+    ClientReset,
+    /// The upstream side reset its connection.
+    UpstreamReset,
+    /// A connection failed otherwise: timed out, or broke TLS.
+    Io {
+        /// Whose connection.
+        side: Side,
+        /// How.
+        kind: io::ErrorKind,
+    },
+}
+
+/// One of a tunnel's two ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// Who opened the tunnel.
+    Client,
+    /// Where it leads.
+    Upstream,
+}
+
+/// Relays both ways until it ends. The caller then drops both wires, and so
+/// closes them: where one side's stream broke off, the other's wire was told
+/// to reset, so that nobody takes a broken stream for a whole one.
+///
+/// `counts` may be read meanwhile; it counts what each side has taken.
+pub(crate) async fn run(client: &mut Wire, upstream: &mut Wire, idle: Duration, counts: &Counts) -> End {
+    let mut tunnel = Tunnel { up: Flow::new(), down: Flow::new() };
+    let mut lull = Lull::new(idle);
+    let end = poll_fn(|cx| {
+        let before = counts.total();
+        if let Some(end) = tunnel.poll(cx, client, upstream, counts) {
+            return Poll::Ready(end);
+        }
+        if counts.total() != before {
+            lull.note();
+        }
+        lull.poll(cx).map(|()| End::Idle)
+    })
+    .await;
+    if tunnel.up.is_cut_short(end) {
+        upstream.reset();
+    }
+    if tunnel.down.is_cut_short(end) {
+        client.reset();
+    }
+    end
+}
+
+struct Tunnel {
+    up: Flow,
+    down: Flow,
+}
+
+impl Tunnel {
+    /// Moves what can be moved; says how the tunnel ended once it has.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut Wire,
+        upstream: &mut Wire,
+        counts: &Counts,
+    ) -> Option<End> {
+        // A side that takes nothing more is dead. What it had sent before may
+        // still be on its way, such as an answer to an upload that it broke
+        // off; but where that stops is not its end.
+        self.up.poll(cx, client, upstream, &counts.up);
+        self.down.source_is_dead = self.up.dead_sink();
+        self.down.poll(cx, upstream, client, &counts.down);
+        if let Some(kind) = self.down.dead_sink() {
+            self.up.source_is_dead = Some(kind);
+            self.up.poll(cx, client, upstream, &counts.up);
+        }
+        self.end()
+    }
+
+    fn end(&self) -> Option<End> {
+        match (self.up.outcome, self.down.outcome) {
+            (Some(Outcome::Source(kind)), _) => Some(End::of(Side::Client, kind)),
+            (_, Some(Outcome::Source(kind))) => Some(End::of(Side::Upstream, kind)),
+            (None, _) | (_, None) => None,
+            (Some(Outcome::Carried), Some(Outcome::Carried)) => Some(End::Done),
+            (Some(Outcome::Sink(kind)), _) => Some(End::of(Side::Upstream, kind)),
+            (_, Some(Outcome::Sink(kind))) => Some(End::of(Side::Client, kind)),
+        }
+    }
+}
+
+impl End {
+    /// A side's connection failed.
+    fn of(side: Side, kind: io::ErrorKind) -> Self {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected};
+        // A reset shows itself as any of these, depending on who looks first.
+        match (kind, side) {
+            (ConnectionReset | BrokenPipe | ConnectionAborted | NotConnected, Side::Client) => {
+                Self::ClientReset
+            }
+            (ConnectionReset | BrokenPipe | ConnectionAborted | NotConnected, Side::Upstream) => {
+                Self::UpstreamReset
+            }
+            _ => Self::Io { side, kind },
+        }
+    }
+}
+
+/// One direction: the pump, then the half-close.
+struct Flow {
+    pump: Pump<WholeStream>,
+    /// The source has ended and all of it is delivered: the sink is being
+    /// told.
+    closing: bool,
+    /// Known from the other direction; an end of file from it is no end then.
+    source_is_dead: Option<io::ErrorKind>,
+    outcome: Option<Outcome>,
+}
+
+#[derive(Clone, Copy)]
+enum Outcome {
+    /// The source's end was carried to the sink.
+    Carried,
+    /// The source failed; what it had sent before is delivered.
+    Source(io::ErrorKind),
+    /// The sink failed.
+    Sink(io::ErrorKind),
+}
+
+impl Flow {
+    fn new() -> Self {
+        Self { pump: Pump::new(WholeStream), closing: false, source_is_dead: None, outcome: None }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, from: &mut Wire, to: &mut Wire, count: &Count) {
+        if self.outcome.is_none()
+            && let Poll::Ready(outcome) = self.advance(cx, from, to, count)
+        {
+            self.outcome = Some(outcome);
+        }
+    }
+
+    fn advance(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Wire,
+        to: &mut Wire,
+        count: &Count,
+    ) -> Poll<Outcome> {
+        if !self.closing {
+            let moved = ready!(self.pump.poll(cx, from, to, count));
+            match (moved, self.source_is_dead) {
+                (Err(Broken::Sink(e)), _) => return Poll::Ready(Outcome::Sink(e.kind())),
+                (_, Some(kind)) => return Poll::Ready(Outcome::Source(kind)),
+                (Err(Broken::Source(e)), None) => return Poll::Ready(Outcome::Source(e.kind())),
+                (Err(Broken::Short), None) => {
+                    return Poll::Ready(Outcome::Source(io::ErrorKind::UnexpectedEof));
+                }
+                (Ok(()), None) => self.closing = true,
+            }
+        }
+        Poll::Ready(match ready!(Pin::new(to).poll_shutdown(cx)) {
+            Ok(()) => Outcome::Carried,
+            Err(e) => Outcome::Sink(e.kind()),
+        })
+    }
+
+    fn dead_sink(&self) -> Option<io::ErrorKind> {
+        match self.outcome {
+            Some(Outcome::Sink(kind)) => Some(kind),
+            _ => None,
+        }
+    }
+
+    /// Whether the sink must not take the end of its wire for the end of the
+    /// stream. A wire that was told the stream's end needs no reset, which
+    /// would only throw away what the kernel has still to send. An idle one
+    /// was told nothing, but unless bytes are left that it never got, its
+    /// close is the ordinary farewell.
+    fn is_cut_short(&self, end: End) -> bool {
+        match end {
+            End::Done => false,
+            End::Idle => self.pump.is_holding(),
+            _ => !matches!(self.outcome, Some(Outcome::Carried)),
+        }
+    }
+}
+
+/// All that comes, as it comes. An end that TLS did not announce is carried
+/// as an end: a tunnel's content guards itself.
+struct WholeStream;
+
+impl Guide for WholeStream {
+    type Fault = Infallible;
+
+    fn want(&self) -> usize {
+        usize::MAX
+    }
+
+    fn look(&mut self, bytes: &[u8], _: &mut Vec<u8>) -> Result<Step, Infallible> {
+        Ok(Step { pass: bytes.len(), used: bytes.len() })
+    }
+
+    fn may_end(&self, _clean: bool) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

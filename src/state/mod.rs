@@ -1,1 +1,132 @@
-//! Live counters and snapshots: pools in force, exit loads, health.
+//! Live counters and snapshots.
+//!
+//! Owns: the pools in force ([`InForce`], one pointer that a reload swaps),
+//! what is known of each exit while the gateway runs ([`Exits`], by name, so
+//! that it outlives reloads), rotations' positions.
+//! Must not know: I/O, files, where pins are kept, what a request is.
+//!
+//! A request loads one [`Snapshot`] and keeps to it.
+
+mod exits;
+mod hold;
+mod lanes;
+mod no_exit;
+mod pools;
+mod room;
+mod sight;
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use arc_swap::ArcSwap;
+
+pub(crate) use exits::{After, Attempt, ConnectionGuard, ExitState};
+pub(crate) use no_exit::{Closed, NoExit};
+pub(crate) use pools::{LivePool, NewPin, Pick, Unpinned};
+pub(crate) use room::Room;
+
+use crate::core::pin::{ExitName, Pin};
+use crate::core::pool::{NameRef, Pool, Pools};
+use crate::core::time::Timestamp;
+
+/// Every exit that is in a pool or that something still counts on.
+#[derive(Default)]
+pub(crate) struct Exits(RwLock<HashMap<ExitName, Arc<ExitState>>>);
+
+impl Exits {
+    /// The state of an exit; of one never heard of, a fresh one.
+    fn state(&self, name: &ExitName) -> Arc<ExitState> {
+        if let Some(known) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return known.clone();
+        }
+        let mut exits = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        exits.entry(name.clone()).or_insert_with(|| Arc::new(ExitState::new(name.clone()))).clone()
+    }
+
+    /// The store holds this pin, from before a restart or by another node.
+    /// Pins that this node makes or moves come in by [`Room::commit`].
+    pub(crate) fn loaded(&self, pin: &Pin) {
+        self.state(&pin.exit).loaded(pin);
+    }
+
+    /// The pin left its exit at an instant: it ended, or is elsewhere now.
+    pub(crate) fn left(&self, pin: &Pin, at: Timestamp) {
+        self.state(&pin.exit).left(pin, at);
+    }
+
+    /// Room on an exit rests until an instant: a pin that ended before a
+    /// restart had `reuse_after`.
+    pub(crate) fn rested(&self, exit: &ExitName, until: Timestamp) {
+        self.state(exit).sessions.rested(until);
+    }
+
+    /// Forgets exits that are in no pool and that nothing counts on.
+    fn prune(&self) {
+        let mut exits = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        exits.retain(|_, state| Arc::strong_count(state) > 1 || state.is_needed());
+    }
+}
+
+/// The pools in force.
+pub(crate) struct InForce {
+    snapshot: ArcSwap<Snapshot>,
+    exits: Arc<Exits>,
+}
+
+impl InForce {
+    /// Puts the first pools into force. Their exits count as long known.
+    pub(crate) fn new(pools: Pools, exits: Arc<Exits>, now: Timestamp) -> Self {
+        let in_force = Self { snapshot: ArcSwap::default(), exits };
+        in_force.replace(pools, now);
+        in_force
+    }
+
+    /// Puts other pools into force at once, for requests to come. Exits of
+    /// the same name go on as they are; rotations of a pool whose exits are
+    /// the same go on where they were. Not to be called by two at a time.
+    pub(crate) fn replace(&self, pools: Pools, now: Timestamp) {
+        let before = self.snapshot.load_full();
+        let live = |pool: &Arc<Pool>| {
+            let predecessor = before.by_name.get(&pool.name).map(|live| &**live);
+            Arc::new(LivePool::new(pool.clone(), predecessor, |name| self.exits.state(name), now))
+        };
+        let by_name = pools.iter().map(|pool| (pool.name.clone(), live(pool))).collect();
+        self.snapshot.store(Arc::new(Snapshot { pools, by_name }));
+        drop(before);
+        self.exits.prune();
+    }
+
+    /// What is in force now.
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+}
+
+/// The pools as they were in force at one instant.
+#[derive(Default)]
+pub(crate) struct Snapshot {
+    pools: Pools,
+    by_name: HashMap<Arc<str>, Arc<LivePool>>,
+}
+
+impl Snapshot {
+    /// As configured.
+    pub(crate) fn pools(&self) -> &Pools {
+        &self.pools
+    }
+
+    /// The pool of exactly this name.
+    pub(crate) fn pool(&self, name: &str) -> Option<&Arc<LivePool>> {
+        self.by_name.get(name)
+    }
+
+    /// The pool that a reference means.
+    pub(crate) fn find(&self, name: &NameRef) -> Option<&Arc<LivePool>> {
+        self.pools.find(name).and_then(|pool| self.pool(&pool.name))
+    }
+
+    /// In the files' order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<LivePool>> {
+        self.pools.iter().filter_map(|pool| self.by_name.get(&pool.name))
+    }
+}

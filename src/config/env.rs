@@ -1,0 +1,107 @@
+//! `${NAME}` in a string of a file.
+//!
+//! Owns: the only reading of the process's environment.
+//! Must not know: what the strings are for; any of them may be a secret.
+
+use crate::core::secret::Secret;
+
+/// Where `${NAME}` gets its value.
+pub(crate) struct Environment(Box<dyn Fn(&str) -> Result<String, Absent> + Send + Sync>);
+
+/// Why a variable has no value.
+pub(crate) enum Absent {
+    NotSet,
+    NotUtf8,
+}
+
+impl Environment {
+    /// The process's own.
+    pub(crate) fn of_process() -> Self {
+        #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the environment")]
+        Self(Box::new(|name| {
+            std::env::var(name).map_err(|error| match error {
+                std::env::VarError::NotPresent => Absent::NotSet,
+                std::env::VarError::NotUnicode(_) => Absent::NotUtf8,
+            })
+        }))
+    }
+
+    /// Of these variables alone.
+    #[cfg(test)]
+    pub(crate) fn of(variables: &'static [(&'static str, &'static str)]) -> Self {
+        Self(Box::new(|name| {
+            let found = variables.iter().find(|(key, _)| *key == name);
+            found.map(|(_, value)| (*value).to_owned()).ok_or(Absent::NotSet)
+        }))
+    }
+
+    /// The text with every `${NAME}` replaced. A value is taken as it is: a
+    /// `${` in it stands for itself.
+    pub(super) fn fill(&self, text: String) -> Result<Secret, String> {
+        if !text.contains("${") {
+            return Ok(Secret::new(text));
+        }
+        let text = Secret::new(text);
+        let mut filled = zeroize::Zeroizing::new(String::new());
+        let mut rest = text.expose();
+        while let Some((before, after)) = rest.split_once("${") {
+            let name = after.split_once('}').map(|(name, _)| name).filter(|name| is_name(name));
+            let Some(name) = name else {
+                return Err("${ is not followed by a variable's name and }, as in ${NAME}".to_owned());
+            };
+            let value = (self.0)(name).map_err(|absent| match absent {
+                Absent::NotSet => format!("the environment variable {name} is not set"),
+                Absent::NotUtf8 => format!("the environment variable {name} is not UTF-8"),
+            })?;
+            filled.push_str(before);
+            filled.push_str(Secret::new(value).expose());
+            rest = &after[name.len() + 1..];
+        }
+        filled.push_str(rest);
+        Ok(Secret::new(std::mem::take(&mut *filled)))
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    !name.is_empty()
+        && name.len() <= 255
+        && name.chars().all(word)
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: Result<&str, &str>) {
+        let env = Environment::of(&[("USER", "acme"), ("EMPTY", ""), ("ODD", "${USER}")]);
+        let filled = env.fill(text.to_owned());
+        match (filled, expected) {
+            (Ok(filled), Ok(expected)) => assert_eq!(filled.expose(), expected),
+            (Err(message), Err(expected)) => assert!(message.contains(expected), "{message}"),
+            (filled, expected) => panic!("{text}: {filled:?}, not {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn variables_are_filled_in() {
+        check("plain", Ok("plain"));
+        check("${USER}", Ok("acme"));
+        check("a-${USER}-b-${USER}", Ok("a-acme-b-acme"));
+        check("x${EMPTY}y", Ok("xy"));
+        check("$USER {USER} $", Ok("$USER {USER} $"));
+        check("${ODD}", Ok("${USER}"));
+        check("$${USER}", Ok("$acme"));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        check("${MISSING}", Err("variable MISSING is not set"));
+        check("${USER", Err("${NAME}"));
+        check("${}", Err("${NAME}"));
+        check("${1A}", Err("${NAME}"));
+        check("${a b}", Err("${NAME}"));
+    }
+}

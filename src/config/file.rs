@@ -1,0 +1,517 @@
+//! The configuration as written.
+//!
+//! Owns: one field for each documented key; the doc comments are the
+//! descriptions of the JSON Schema.
+//! Must not know: defaults that depend on other fields, other files.
+
+use std::borrow::Cow;
+use std::ops::RangeInclusive;
+
+use ipnet::IpNet;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, Deserialize, Deserializer, SeqAccess, Visitor};
+
+use super::read::Later;
+use super::values::{
+    FromText, Label, Lifetime, Net, SecretText, Size, Sockets, Span, Whole, deserialize_text, text,
+};
+use crate::core::policy::{Entry, parse_ports};
+
+/// The configuration of a Moorgate gateway. Everything has a default.
+#[derive(Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+#[schemars(title = "Moorgate configuration")]
+pub(super) struct ConfigFile {
+    /// For editors; the gateway takes no notice of it.
+    #[serde(rename = "$schema")]
+    _schema: Option<String>,
+    /// The sockets that accept clients.
+    pub(super) listeners: Option<Vec<Later<ListenerEntry>>>,
+    /// The operator's listener; null: there is none.
+    #[serde(default = "AdminEntry::given")]
+    pub(super) admin: Option<AdminEntry>,
+    /// A pool file, or a folder of pool files. Default: "pools" where that
+    /// exists, else one pool "default" of one exit "direct".
+    pub(super) pools: Option<String>,
+    /// The accounts. Without any, the gateway listens on loopback alone.
+    pub(super) users: Option<Vec<Later<UserEntry>>>,
+    /// Sessions of the whole gateway.
+    pub(super) sessions: Option<SessionsEntry>,
+    /// Where requests may go.
+    pub(super) targets: Option<TargetsEntry>,
+    /// How long each part of a connection may take.
+    pub(super) timeouts: Option<TimeoutsEntry>,
+    /// Bounds of what the gateway takes on.
+    pub(super) limits: Option<LimitsEntry>,
+    /// Whether answers say which exit and session they used.
+    #[schemars(extend("default" = true))]
+    pub(super) announce: Option<bool>,
+    /// Whether forwarded requests carry a Via field.
+    #[schemars(extend("default" = false))]
+    pub(super) via: Option<bool>,
+    /// What is logged, and how.
+    pub(super) log: Option<LogEntry>,
+}
+
+/// A socket that accepts clients, and what their requests mean where they do
+/// not say.
+#[derive(serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "an object with \"bind\"")]
+#[schemars(rename = "Listener")]
+pub(super) struct ListenerEntry {
+    /// Address and port, such as "127.0.0.1:8080", or a range of ports.
+    pub(super) bind: Sockets,
+    /// What is spoken.
+    #[serde(default, rename = "protocol")]
+    _protocol: Protocol,
+    /// The pool of a request that names none.
+    pub(super) pool: Option<PoolName>,
+    /// The ttl of a session that names none.
+    pub(super) ttl: Option<Lifetime>,
+    /// The idle time of a session that names none.
+    pub(super) idle: Option<Lifetime>,
+    /// What happens when a pinned exit is down.
+    pub(super) failover: Option<FailoverWord>,
+    /// Only exits with these labels.
+    pub(super) labels: Option<Labels<Label>>,
+}
+
+/// What a listener speaks.
+#[derive(Default, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase", expecting = "\"http\"")]
+pub(super) enum Protocol {
+    /// HTTP/1.1, as a proxy.
+    #[default]
+    Http,
+}
+
+/// The operator's listener.
+#[derive(Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "an object, or null for none")]
+#[schemars(rename = "Admin")]
+pub(super) struct AdminEntry {
+    /// Address and port, on loopback.
+    #[schemars(extend("default" = "127.0.0.1:9090"))]
+    pub(super) bind: Option<Sockets>,
+}
+
+impl AdminEntry {
+    #[expect(clippy::unnecessary_wraps, reason = "null means something else than absence")]
+    fn given() -> Option<Self> {
+        Some(Self::default())
+    }
+}
+
+/// An account.
+#[derive(serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "an object with \"name\" and \"password\"")]
+#[schemars(rename = "User")]
+pub(super) struct UserEntry {
+    /// What the username begins with.
+    pub(super) name: AccountName,
+    /// The secret, or a PHC string of argon2 (moorgate hash-password).
+    pub(super) password: SecretText,
+    /// The pools that it may use, the default one first. Default: all.
+    pub(super) pools: Option<Vec<PoolName>>,
+    /// The pool of a request that names none. Default: the first of "pools".
+    pub(super) default_pool: Option<PoolName>,
+    /// Addresses and prefixes from which it may come. Default: any.
+    pub(super) clients: Option<Vec<Net>>,
+    /// What makes a session where the client names none.
+    pub(super) affinity: Option<AffinityWord>,
+    /// Bounds and defaults of its sessions.
+    pub(super) sessions: Option<BoundsEntry>,
+}
+
+/// Bounds and defaults of sessions. Of gateway, user and pool, the narrowest
+/// maximum wins.
+#[derive(Clone, Copy, Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+#[schemars(rename = "SessionBounds")]
+pub(super) struct BoundsEntry {
+    /// The ttl of a session that names none.
+    pub(super) default_ttl: Option<Lifetime>,
+    /// No ttl below this.
+    pub(super) min_ttl: Option<Lifetime>,
+    /// No ttl above this; at most 168h.
+    pub(super) max_ttl: Option<Lifetime>,
+    /// The idle time of a session that names none.
+    pub(super) idle: Option<Lifetime>,
+}
+
+/// Sessions of the whole gateway.
+#[derive(Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+#[schemars(rename = "Sessions")]
+pub(super) struct SessionsEntry {
+    /// The ttl of a session that names none.
+    #[schemars(extend("default" = "10m"))]
+    pub(super) default_ttl: Option<Lifetime>,
+    /// No ttl below this.
+    #[schemars(extend("default" = "1s"))]
+    pub(super) min_ttl: Option<Lifetime>,
+    /// No ttl above this; at most 168h.
+    #[schemars(extend("default" = "168h"))]
+    pub(super) max_ttl: Option<Lifetime>,
+    /// The idle time of a session that names none. Default: none.
+    pub(super) idle: Option<Lifetime>,
+    /// Where pins are kept: "memory", or "file:" and a folder.
+    #[schemars(extend("default" = "file:moorgate-data"))]
+    pub(super) store: Option<StoreText>,
+    /// What a seen success survives: "journal" a crash of the gateway, and of
+    /// a loss of power all but the last 50 ms; "fsync" also that.
+    #[schemars(extend("default" = "journal"))]
+    pub(super) durability: Option<DurabilityWord>,
+}
+
+/// What a seen success survives.
+#[derive(Clone, Copy, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase", expecting = "\"journal\" or \"fsync\"")]
+#[schemars(rename = "Durability", inline)]
+pub(super) enum DurabilityWord {
+    Journal,
+    Fsync,
+}
+
+/// Where requests may go. A pool's own fields win over the gateway's, one by
+/// one.
+#[derive(Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+#[schemars(rename = "Targets")]
+pub(super) struct TargetsEntry {
+    /// Where not empty, nothing else may be reached: addresses, CIDRs, names,
+    /// *.name, each with :port if wanted.
+    pub(super) allow: Option<Vec<TargetText>>,
+    /// What may not be reached; wins over "allow".
+    pub(super) deny: Option<Vec<TargetText>>,
+    /// The ports that may be reached, as numbers and ranges such as
+    /// "8000-8999". Default: every port but 25.
+    pub(super) ports: Option<Vec<Ports>>,
+    /// Whether addresses that are not public may be reached, or which.
+    #[schemars(extend("default" = false))]
+    pub(super) private: Option<PrivateEntry>,
+    /// Whether names that an upstream resolves are resolved here as well, and
+    /// refused for private addresses. "auto": where the upstream itself is at
+    /// a private address.
+    #[schemars(extend("default" = "auto"))]
+    pub(super) resolve: Option<ResolveWord>,
+}
+
+/// Whether names that an upstream resolves are resolved here as well.
+#[derive(Clone, Copy, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase", expecting = "\"auto\", \"always\" or \"never\"")]
+#[schemars(rename = "Resolve", inline)]
+pub(super) enum ResolveWord {
+    Auto,
+    Always,
+    Never,
+}
+
+/// How long each part of a connection may take.
+#[derive(Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+#[schemars(rename = "Timeouts")]
+pub(super) struct TimeoutsEntry {
+    /// A request's head, from the connection's first moment.
+    #[schemars(extend("default" = "10s"))]
+    pub(super) head: Option<Span>,
+    /// A request's body without a byte.
+    #[schemars(extend("default" = "60s"))]
+    pub(super) body: Option<Span>,
+    /// The look-up of a name.
+    #[schemars(extend("default" = "5s"))]
+    pub(super) dns: Option<Span>,
+    /// Each dial.
+    #[schemars(extend("default" = "5s"))]
+    pub(super) connect: Option<Span>,
+    /// An upstream's answer.
+    #[schemars(extend("default" = "20s"))]
+    pub(super) handshake: Option<Span>,
+    /// The target's response head.
+    #[schemars(extend("default" = "120s"))]
+    pub(super) response: Option<Span>,
+    /// A client's connection between requests.
+    #[schemars(extend("default" = "60s"))]
+    pub(super) keep_alive: Option<Span>,
+    /// A tunnel without a byte.
+    #[schemars(extend("default" = "10m"))]
+    pub(super) idle: Option<Span>,
+    /// What tunnels and requests are given at the end; "0s": nothing.
+    #[schemars(extend("default" = "30s"))]
+    pub(super) drain: Option<Span>,
+}
+
+/// Bounds of what the gateway takes on.
+#[derive(Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+#[schemars(rename = "Limits")]
+pub(super) struct LimitsEntry {
+    /// Client connections open at once.
+    #[schemars(extend("default" = 50_000))]
+    pub(super) connections: Option<Whole<1, 10_000_000>>,
+    /// Of one client address; 0: any number.
+    #[schemars(extend("default" = 0))]
+    pub(super) connections_per_client: Option<Whole<0, 10_000_000>>,
+    /// Live pins.
+    #[schemars(extend("default" = 5_000_000))]
+    pub(super) sessions: Option<Whole<1, 1_000_000_000>>,
+    /// Wrong credentials of one client address (IPv6: each /64) before
+    /// further ones get 429; 0: any number.
+    #[schemars(extend("default" = 30))]
+    pub(super) auth_failures_per_minute: Option<Whole<0, 1_000_000>>,
+    /// A request's head: 1 KiB to 1 MiB.
+    #[schemars(extend("default" = "64KiB"))]
+    pub(super) head_bytes: Option<Size>,
+    /// A request's fields.
+    #[schemars(extend("default" = 100))]
+    pub(super) head_fields: Option<Whole<8, 10_000>>,
+}
+
+/// What is logged, and how.
+#[derive(Default, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "an object")]
+#[schemars(rename = "Log")]
+pub(super) struct LogEntry {
+    /// For people or for programs.
+    #[schemars(extend("default" = "text"))]
+    pub(super) format: Option<FormatWord>,
+    /// Whether each request leaves a record.
+    #[schemars(extend("default" = true))]
+    pub(super) access: Option<bool>,
+}
+
+/// How a log line is written.
+#[derive(Clone, Copy, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase", expecting = "\"text\" or \"json\"")]
+#[schemars(rename = "LogFormat", inline)]
+pub(super) enum FormatWord {
+    Text,
+    Json,
+}
+
+/// What happens when a pinned exit is down: the session moves (to a sibling
+/// first), fails, or moves to an exit of the same address or not at all.
+#[derive(Clone, Copy, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase", expecting = "\"on\", \"off\" or \"address\"")]
+#[schemars(rename = "Failover", inline)]
+pub(super) enum FailoverWord {
+    On,
+    Off,
+    Address,
+}
+
+/// What makes a session where the client names none.
+#[derive(Clone, Copy, serde::Deserialize, JsonSchema)]
+#[serde(
+    rename_all = "snake_case",
+    expecting = "\"none\", \"client_ip\", \"user\", \"target\" or \"client_ip+target\""
+)]
+#[schemars(rename = "Affinity", inline)]
+pub(super) enum AffinityWord {
+    None,
+    ClientIp,
+    User,
+    Target,
+    #[serde(rename = "client_ip+target")]
+    ClientIpAndTarget,
+}
+
+/// Labels by which exits are asked for.
+#[derive(Clone, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "an object of labels")]
+#[schemars(rename = "Labels{V}")]
+pub(super) struct Labels<V> {
+    asn: Option<V>,
+    city: Option<V>,
+    continent: Option<V>,
+    country: Option<V>,
+    isp: Option<V>,
+    region: Option<V>,
+    state: Option<V>,
+    tag: Option<V>,
+    r#type: Option<V>,
+    zip: Option<V>,
+}
+
+impl<V> Labels<V> {
+    /// Key and value, in the order of
+    /// [`LABEL_KEYS`](crate::core::session::LABEL_KEYS).
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&'static str, &V)> {
+        let all = [
+            ("asn", &self.asn),
+            ("city", &self.city),
+            ("continent", &self.continent),
+            ("country", &self.country),
+            ("isp", &self.isp),
+            ("region", &self.region),
+            ("state", &self.state),
+            ("tag", &self.tag),
+            ("type", &self.r#type),
+            ("zip", &self.zip),
+        ];
+        all.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?)))
+    }
+}
+
+text! {
+    AccountName { "pattern": "^[A-Za-z0-9._-]{1,64}$" }
+    PoolName { "pattern": "^[!-.0-~]{1,128}$" }
+    StoreText { "pattern": "^(memory|file:.+)$" }
+    TargetText {}
+}
+
+/// A user's name (SPEC §2).
+#[derive(Clone, Debug)]
+pub(super) struct AccountName(pub(super) String);
+
+impl FromText for AccountName {
+    const EXPECTED: &'static str = "1 to 64 of the characters A-Z a-z 0-9 . _ -";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        match (1..=64).contains(&text.len()) && text.chars().all(fine) {
+            true => Ok(Self(text.to_owned())),
+            false => Err(format!("expected {}", Self::EXPECTED)),
+        }
+    }
+}
+
+/// A pool's name. `Moorgate-Exit: <pool>/<exit>` must say where it ends.
+#[derive(Clone, Debug)]
+pub(super) struct PoolName(pub(super) String);
+
+impl FromText for PoolName {
+    const EXPECTED: &'static str = "1 to 128 printable ASCII characters without a space or a slash";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() && b != b'/') {
+            true => Ok(Self(text.to_owned())),
+            false => Err(format!("expected {}", Self::EXPECTED)),
+        }
+    }
+}
+
+/// Where pins are kept.
+#[derive(Clone, Debug)]
+pub(super) enum StoreText {
+    Memory,
+    Folder(String),
+}
+
+impl FromText for StoreText {
+    const EXPECTED: &'static str = "\"memory\", or \"file:\" and a folder";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("file:") {
+            Some(folder) if !folder.is_empty() => Ok(Self::Folder(folder.to_owned())),
+            None if text == "memory" => Ok(Self::Memory),
+            _ => Err(format!("expected {}", Self::EXPECTED)),
+        }
+    }
+}
+
+/// An entry of `allow` or `deny`.
+#[derive(Clone, Debug)]
+pub(super) struct TargetText(pub(super) Entry);
+
+impl FromText for TargetText {
+    const EXPECTED: &'static str = "an address, a CIDR, a name or *.name, each with :port if wanted";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.parse().map(Self).map_err(|error: crate::core::policy::EntryError| error.to_string())
+    }
+}
+
+/// A port, or a range of them.
+#[derive(Clone, Debug)]
+pub(super) struct Ports(pub(super) RangeInclusive<u16>);
+
+impl<'de> Deserialize<'de> for Ports {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PortsVisitor;
+        impl Visitor<'_> for PortsVisitor {
+            type Value = RangeInclusive<u16>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a port from 1 to 65535, or a range such as \"8000-8999\"")
+            }
+
+            fn visit_u64<E: de::Error>(self, port: u64) -> Result<Self::Value, E> {
+                match u16::try_from(port) {
+                    Ok(port @ 1..) => Ok(port..=port),
+                    _ => Err(E::invalid_value(de::Unexpected::Unsigned(port), &self)),
+                }
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                parse_ports(text).map_err(|_| E::invalid_value(de::Unexpected::Str(text), &self))
+            }
+        }
+        deserializer.deserialize_any(PortsVisitor).map(Self)
+    }
+}
+
+impl JsonSchema for Ports {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Ports".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "anyOf": [
+            { "type": "integer", "minimum": 1, "maximum": 65535 },
+            { "type": "string", "pattern": "^[0-9]+(-[0-9]+)?$" }
+        ] })
+    }
+}
+
+/// What is let through of the addresses that are not public.
+#[derive(Clone, Debug)]
+pub(super) enum PrivateEntry {
+    All(bool),
+    Only(Vec<IpNet>),
+}
+
+impl<'de> Deserialize<'de> for PrivateEntry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct PrivateVisitor;
+        impl<'de> Visitor<'de> for PrivateVisitor {
+            type Value = PrivateEntry;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("true, false, or a list of the CIDRs that are let through")
+            }
+
+            fn visit_bool<E: de::Error>(self, all: bool) -> Result<PrivateEntry, E> {
+                Ok(PrivateEntry::All(all))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<PrivateEntry, A::Error> {
+                let mut nets = Vec::new();
+                while let Some(Net(net)) = seq.next_element()? {
+                    nets.push(net);
+                }
+                Ok(PrivateEntry::Only(nets))
+            }
+        }
+        deserializer.deserialize_any(PrivateVisitor)
+    }
+}
+
+impl JsonSchema for PrivateEntry {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Private".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let net = generator.subschema_for::<Net>();
+        json_schema!({ "anyOf": [{ "type": "boolean" }, { "type": "array", "items": net }] })
+    }
+}

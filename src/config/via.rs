@@ -1,0 +1,168 @@
+//! How an exit's `via` is written.
+//!
+//! Owns: [`Written`], read from `direct`, an address, a prefix or an upstream's
+//! URL; no error quotes the text, for it may hold a credential.
+//! Must not know: ids, pools, files.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::values::{FromText, without_host_bits};
+use crate::core::exit::{Credential, Scheme, Trust, Upstream, Via};
+use crate::core::session::LABEL_KEYS;
+use crate::core::target::{Host, Target};
+use crate::core::template::{Template, TemplateError};
+
+/// A `via` as read.
+#[derive(Clone, Debug)]
+pub(super) struct Written {
+    pub(super) via: Via,
+    /// Of `via` and its credential as written; see
+    /// [`Exit::digest`](crate::core::exit::Exit::digest).
+    pub(super) digest: u32,
+    /// Of the credential's user alone: tells a vendor's many users on one
+    /// gateway apart without naming them.
+    pub(super) user_digest: Option<String>,
+}
+
+impl FromText for Written {
+    const EXPECTED: &'static str = "\"direct\", an IP address, a CIDR prefix, or the URL of an upstream: \
+        http://, https://, socks5:// or socks5h:// with host and port";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        if text == "direct" {
+            return Ok(Self::new(Via::Direct, None));
+        }
+        if let Some((scheme, rest)) = text.split_once("://") {
+            return from_url(scheme, rest);
+        }
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return source_address(address).map(|address| Self::new(Via::Address(address), None));
+        }
+        if let Ok(net) = text.parse::<IpNet>() {
+            return source_prefix(net).map(|via| Self::new(via, None));
+        }
+        if Target::parse(text).is_ok() {
+            return Err("an upstream needs its scheme, as in http://host:port".to_owned());
+        }
+        Err(format!("expected {}", Self::EXPECTED))
+    }
+}
+
+impl Written {
+    /// An upstream with a credential that is taken as it is.
+    pub(super) fn upstream(scheme: Scheme, host: Host, port: u16, literal: Option<(&str, &str)>) -> Self {
+        let credential = literal.map(|(user, password)| Credential {
+            user: Template::literal(user),
+            password: Template::literal(password),
+        });
+        let upstream = Upstream { scheme, host, port, credential, trust: Trust::System };
+        Self::new(Via::Upstream(Arc::new(upstream)), literal)
+    }
+
+    fn new(via: Via, credential: Option<(&str, &str)>) -> Self {
+        let mut hash = blake3::Hasher::new();
+        let mut part = |text: &str| {
+            hash.update(&(text.len() as u64).to_le_bytes());
+            hash.update(text.as_bytes());
+        };
+        part(&via.to_string());
+        if let Some((user, password)) = credential {
+            part(user);
+            part(password);
+        }
+        let [a, b, c, d, ..] = *hash.finalize().as_bytes();
+        let user_digest =
+            credential.map(|(user, _)| blake3::hash(user.as_bytes()).to_hex()[..USER_DIGEST_LEN].to_owned());
+        Self { via, digest: u32::from_le_bytes([a, b, c, d]), user_digest }
+    }
+}
+
+/// 40 bits in hexadecimal: two of 10,000 users share one once in 20,000 lists.
+const USER_DIGEST_LEN: usize = 10;
+
+fn source_address(address: IpAddr) -> Result<IpAddr, String> {
+    let address = address.to_canonical();
+    let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+    match address.is_unspecified() || address.is_multicast() || broadcast {
+        true => {
+            Err("nothing can be sent from this address: write one of the host's own, or \"direct\""
+                .to_owned())
+        }
+        false => Ok(address),
+    }
+}
+
+/// A prefix of one address is that address.
+fn source_prefix(net: IpNet) -> Result<Via, String> {
+    let net = without_host_bits(net)?;
+    let address = source_address(net.addr())?;
+    match net.prefix_len() == net.max_prefix_len() {
+        true => Ok(Via::Address(address)),
+        false => Ok(Via::Prefix(net)),
+    }
+}
+
+fn from_url(scheme: &str, rest: &str) -> Result<Written, String> {
+    let schemes = [Scheme::Http, Scheme::Https, Scheme::Socks5, Scheme::Socks5h];
+    let known = schemes.into_iter().find(|known| known.name().eq_ignore_ascii_case(scheme));
+    let scheme = known.ok_or("the scheme of an upstream is http, https, socks5 or socks5h")?;
+    // A password may hold anything, also an unencoded @ or slash.
+    let (userinfo, authority) = match rest.rsplit_once('@') {
+        Some((userinfo, authority)) => (Some(userinfo), authority),
+        None => (None, rest),
+    };
+    let at = Target::parse(authority.strip_suffix('/').unwrap_or(authority));
+    let Target { host, port } = at.map_err(|fault| fault.detail().to_owned())?;
+    let written = userinfo.map(|userinfo| userinfo.split_once(':').unwrap_or((userinfo, "")));
+    let credential = written.map(|(user, password)| credential(scheme, user, password)).transpose()?;
+    let upstream = Upstream { scheme, host, port, credential, trust: Trust::System };
+    Ok(Written::new(Via::Upstream(Arc::new(upstream)), written))
+}
+
+fn credential(scheme: Scheme, user: &str, password: &str) -> Result<Credential, String> {
+    if user.is_empty() {
+        return Err("the user before the @ is empty".to_owned());
+    }
+    let encoded_colon = user.to_ascii_lowercase().contains("%3a");
+    if encoded_colon && matches!(scheme, Scheme::Http | Scheme::Https) {
+        return Err("a user with a colon in it cannot be sent to an HTTP upstream (RFC 7617)".to_owned());
+    }
+    let template = |text| Template::parse_encoded(text).map_err(|error| without_quotes(&error, text));
+    let made = Credential { user: template(user)?, password: template(password)? };
+    match (made.user.token_shape(), made.password.token_shape()) {
+        (Some(a), Some(b)) if a != b => Err(TemplateError::TwoShapes.to_string()),
+        _ => Ok(made),
+    }
+}
+
+/// What is wrong with a template, without any part of it: a brace in a
+/// password makes a placeholder of what was none.
+fn without_quotes(error: &TemplateError, text: &str) -> String {
+    const USE: &str = "use {session}, {ttl_minutes}, {ttl_seconds}, {ttl_hours} or a label such as {country}, \
+                       and write %7B for a brace that stands for itself";
+    match error {
+        TemplateError::Unknown(_) => match meant_placeholder(text) {
+            Some(name) => format!("unknown placeholder: did you mean {{{name}}}?"),
+            None => format!("unknown placeholder: {USE}"),
+        },
+        TemplateError::Unclosed => format!("a {{ has no matching }}: {USE}"),
+        TemplateError::Shape(_) => {
+            "{session:…} takes a length of 1 to 64, with a d behind it for digits alone".to_owned()
+        }
+        TemplateError::TwoShapes | TemplateError::Encoding => error.to_string(),
+    }
+}
+
+fn meant_placeholder(text: &str) -> Option<&'static str> {
+    let known = ["session", "ttl_minutes", "ttl_seconds", "ttl_hours"].into_iter().chain(LABEL_KEYS);
+    let written = text.split('{').skip(1).filter_map(|rest| rest.split(['}', ':']).next());
+    let mut near = written.flat_map(|name| {
+        known
+            .clone()
+            .map(move |known| (strsim::damerau_levenshtein(&name.to_ascii_lowercase(), known), known))
+    });
+    near.find(|(distance, _)| (1..=2).contains(distance)).map(|(_, known)| known)
+}

@@ -1,0 +1,262 @@
+//! From parameters to what is asked for.
+//!
+//! Owns: [`Ask`], the order in which parameters are judged (SPEC §2), the
+//! bounds of durations, what makes a session where none is named.
+//! Must not know: whether the exit works or the session is pinned already.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::code::Code;
+use super::exit::Exit;
+use super::fault::Fault;
+use super::pool::{Affinity, Failover, NameRef, Pool, Pools, SessionBounds};
+use super::session::{Filter, SessionId, SessionKey, UserName};
+use super::target::{Host, Target};
+use super::time::Ttl;
+use super::username::Parameters;
+
+/// What is known of a user when its request is judged.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// The user's name.
+    pub name: UserName,
+    /// The pools that it may use; `None`: all.
+    pub pools: Option<Vec<Box<str>>>,
+    /// The pool of a request that names none; `None`: the first of `pools`;
+    /// for a user of all pools the one called `default`, else the first.
+    pub default_pool: Option<Box<str>>,
+    /// Bounds of its sessions.
+    pub sessions: SessionBounds,
+    /// What makes a session where the client names none.
+    pub affinity: Affinity,
+}
+
+/// Bounds of all sessions, and the ttl of one that names none.
+#[derive(Clone, Copy, Debug)]
+pub struct GatewayBounds {
+    /// Where neither user nor pool says otherwise.
+    pub default_ttl: Ttl,
+    /// No ttl below this.
+    pub min_ttl: Ttl,
+    /// No ttl above this.
+    pub max_ttl: Ttl,
+    /// The idle time of a session that names none.
+    pub idle: Option<Ttl>,
+}
+
+/// What affinity makes a session of.
+#[derive(Clone, Copy, Debug)]
+pub struct AtHand<'a> {
+    /// The client's address.
+    pub client: IpAddr,
+    /// Where it wants to go, as far as that is readable.
+    pub target: Option<&'a Target>,
+}
+
+/// A session that is asked for.
+#[derive(Clone, Debug)]
+pub struct AskedSession {
+    /// Its name.
+    pub id: SessionId,
+    /// Its identity.
+    pub key: SessionKey,
+    /// How long a new pin of it lives.
+    pub ttl: Ttl,
+    /// How long a new pin of it may be unused.
+    pub idle: Option<Ttl>,
+}
+
+/// A request's wishes, judged as far as user and pools can tell.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// Who asks.
+    pub user: UserName,
+    /// Of which pool.
+    pub pool: Arc<Pool>,
+    /// Which labels the exit must have.
+    pub filter: Filter,
+    /// The labels as the client wrote them, for templates.
+    pub labels: Vec<(&'static str, Box<str>)>,
+    /// The session; none: the request rotates.
+    pub session: Option<AskedSession>,
+    /// What happens when the pinned exit is down.
+    pub failover: Failover,
+    /// The one exit that is wanted.
+    pub exit: Option<Arc<Exit>>,
+    /// The ttl that an unpinned request fills into a template.
+    pub default_ttl: Ttl,
+}
+
+/// What hangs on the parameters alone (400 before any 403): the part of the
+/// judgement that comes before the pool is known.
+///
+/// # Errors
+/// `ttl_without_session`, `ttl_out_of_range`.
+pub fn judge(parameters: &Parameters, account: &Account, gateway: &GatewayBounds) -> Result<(), Fault> {
+    let pairs = [("ttl", parameters.ttl), ("idle", parameters.idle)];
+    if parameters.session.is_none()
+        && let Some((name, _)) = pairs.iter().find(|(_, given)| given.is_some())
+    {
+        let detail = format!("{name} needs a session: add -session-<id>");
+        return Err(Fault::new(Code::TtlWithoutSession, detail));
+    }
+    let bounds = Bounds::of(gateway, [&account.sessions]);
+    bounds.check("ttl", parameters.ttl)?;
+    bounds.check("idle", parameters.idle.map(|idle| idle.max(bounds.min)))
+}
+
+/// Makes the ask of judged parameters; a listener's `defaults` count where
+/// the request says nothing.
+///
+/// # Errors
+/// `pool_forbidden`, then what only the pool can tell: `exit_unknown`,
+/// `parameter_conflict` (an exit without the labels), `ttl_out_of_range`.
+pub fn ask(
+    parameters: Parameters,
+    defaults: &Parameters,
+    account: &Account,
+    pools: &Pools,
+    gateway: &GatewayBounds,
+    at_hand: AtHand<'_>,
+) -> Result<Ask, Fault> {
+    let pool = pool(parameters.pool.as_ref().or(defaults.pool.as_ref()), account, pools)?;
+    let labels = labels(parameters.labels, &defaults.labels);
+    let filter = Filter::new(labels.iter().map(|(key, value)| (*key, &**value)));
+    let exit = parameters.exit.map(|name| exit(&name, &pool, &filter)).transpose()?;
+    let bounds = Bounds::of(gateway, [&account.sessions, &pool.sessions]);
+    bounds.check("ttl", parameters.ttl)?;
+
+    let affinity = pool.affinity.unwrap_or(account.affinity);
+    let id = parameters.session.or_else(|| made_of(affinity, &account.name, at_hand));
+    let session = id.map(|id| AskedSession {
+        key: SessionKey::new(&account.name, &pool.name, &filter, &id),
+        id,
+        ttl: parameters.ttl.or_else(|| bounds.inside(defaults.ttl)).unwrap_or(bounds.default_ttl),
+        idle: parameters.idle.or(defaults.idle).or(bounds.idle),
+    });
+    Ok(Ask {
+        user: account.name.clone(),
+        failover: parameters.failover.or(defaults.failover).unwrap_or(pool.failover),
+        default_ttl: bounds.default_ttl,
+        pool,
+        filter,
+        labels,
+        session,
+        exit,
+    })
+}
+
+fn pool(named: Option<&NameRef>, account: &Account, pools: &Pools) -> Result<Arc<Pool>, Fault> {
+    let allowed =
+        |pool: &Pool| account.pools.as_ref().is_none_or(|own| own.iter().any(|name| **name == *pool.name));
+    let forbidden = |name: &str| {
+        let detail = format!("there is no pool {name:?} for this user: see the pools that it may use");
+        Fault::new(Code::PoolForbidden, detail)
+    };
+    if let Some(named) = named {
+        let short: String = named.as_str().chars().take(64).collect();
+        return pools.find(named).filter(|pool| allowed(pool)).cloned().ok_or_else(|| forbidden(&short));
+    }
+    let first = account.pools.as_ref().and_then(|own| own.first());
+    if let Some(name) = account.default_pool.as_ref().or(first) {
+        return pools.pool(name).filter(|pool| allowed(pool)).cloned().ok_or_else(|| forbidden(name));
+    }
+    let any = pools.pool("default").or_else(|| pools.iter().next());
+    any.filter(|pool| allowed(pool)).cloned().ok_or_else(|| forbidden("default"))
+}
+
+fn labels(
+    mut own: Vec<(&'static str, Box<str>)>,
+    defaults: &[(&'static str, Box<str>)],
+) -> Vec<(&'static str, Box<str>)> {
+    for (key, value) in defaults {
+        if !own.iter().any(|(k, _)| k == key) {
+            own.push((*key, value.clone()));
+        }
+    }
+    own
+}
+
+fn exit(name: &NameRef, pool: &Pool, filter: &Filter) -> Result<Arc<Exit>, Fault> {
+    let short: String = name.as_str().chars().take(128).collect();
+    let Some(exit) = pool.find_exit(name) else {
+        let detail = format!("pool {} has no exit {short:?}", pool.name);
+        return Err(Fault::new(Code::ExitUnknown, detail));
+    };
+    if !exit.labels.meet(filter) {
+        let detail = format!("exit {} does not have the labels asked for ({filter})", exit.name.id);
+        return Err(Fault::new(Code::ParameterConflict, detail));
+    }
+    Ok(exit.clone())
+}
+
+/// A session id of what is at hand. `@` stands in no id that a client can
+/// name, so the two never meet.
+fn made_of(affinity: Affinity, user: &str, at_hand: AtHand<'_>) -> Option<SessionId> {
+    let text = match affinity {
+        Affinity::None => return None,
+        Affinity::ClientIp => format!("@client={}", at_hand.client),
+        Affinity::User => format!("@user={user}"),
+        Affinity::Target => format!("@target={}", site(at_hand.target?)),
+        Affinity::ClientIpAndTarget => format!("@client={}@target={}", at_hand.client, site(at_hand.target?)),
+    };
+    // A name too long to show is as good by its digest.
+    SessionId::new(&text)
+        .or_else(|| SessionId::new(&format!("@digest={}", blake3::hash(text.as_bytes()).to_hex())))
+}
+
+/// The registrable domain of a name, or what there is instead.
+fn site(target: &Target) -> String {
+    match &target.host {
+        Host::Name(name) => psl::domain_str(name).unwrap_or(name).to_owned(),
+        Host::Ip(ip) => ip.to_string(),
+    }
+}
+
+/// Several bounds taken together.
+struct Bounds {
+    min: Ttl,
+    max: Ttl,
+    default_ttl: Ttl,
+    idle: Option<Ttl>,
+}
+
+impl Bounds {
+    /// From wide to narrow: the narrowest maximum and the last default count.
+    fn of<const N: usize>(gateway: &GatewayBounds, narrower: [&SessionBounds; N]) -> Self {
+        let mut all = Self {
+            min: gateway.min_ttl,
+            max: gateway.max_ttl,
+            default_ttl: gateway.default_ttl,
+            idle: gateway.idle,
+        };
+        for bounds in narrower {
+            all.min = bounds.min_ttl.map_or(all.min, |min| min.max(all.min));
+            all.max = bounds.max_ttl.map_or(all.max, |max| max.min(all.max));
+            all.default_ttl = bounds.default_ttl.unwrap_or(all.default_ttl);
+            all.idle = bounds.idle.or(all.idle);
+        }
+        all.min = all.min.min(all.max);
+        all.default_ttl = all.default_ttl.clamp(all.min, all.max);
+        all
+    }
+
+    fn check(&self, name: &str, given: Option<Ttl>) -> Result<(), Fault> {
+        match given {
+            Some(ttl) if ttl < self.min || ttl > self.max => Err(Fault::new(
+                Code::TtlOutOfRange,
+                format!("{name} {ttl} is not between {} and {}", self.min, self.max),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// A listener's default is for all its users, so it gives way to bounds.
+    fn inside(&self, default: Option<Ttl>) -> Option<Ttl> {
+        default.map(|ttl| ttl.clamp(self.min, self.max))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,209 @@
+//! One TCP connection out of several addresses.
+//!
+//! Owns: which address is tried when (RFC 8305), and what the failures of all
+//! come to; how a socket is bound to a source address.
+//! Must not know: what the connection is for, whose fault a failure is.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::{Pin, pin};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::sockopt;
+
+/// How long an attempt has before the next address is tried beside it (RFC
+/// 8305 §5).
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// A name with more addresses than this has enough of them.
+const MOST_ADDRESSES: usize = 16;
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// Wherever the system says.
+    Any,
+    /// This address, which an interface has.
+    Address(IpAddr),
+    /// This address of a prefix that is routed to this host, though no
+    /// interface may have the address itself.
+    Routed(IpAddr),
+}
+
+impl Source {
+    /// The address, where there is one.
+    pub(crate) fn address(self) -> Option<IpAddr> {
+        match self {
+            Self::Any => None,
+            Self::Address(ip) | Self::Routed(ip) => Some(ip),
+        }
+    }
+}
+
+/// What the failures of all addresses come to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ConnectError {
+    /// At least one did not answer in time.
+    #[error("no answer in time")]
+    TimedOut,
+    /// None timed out, and at least one refused or reset.
+    #[error("connection refused")]
+    Refused,
+    /// No way there.
+    #[error("no route")]
+    Unreachable,
+    /// The source address is not this host's, or has no port left.
+    #[error("the source address cannot be bound")]
+    Source,
+    /// This process or host is out of descriptors, buffers or memory.
+    #[error("the gateway is out of sockets")]
+    OutOfSockets,
+}
+
+/// Connects to one of the addresses, whichever answers first, within `limit`.
+pub(crate) async fn connect(
+    addresses: &[IpAddr],
+    port: u16,
+    source: Source,
+    limit: Duration,
+) -> Result<TcpStream, ConnectError> {
+    let order = interleave(addresses);
+    let raced = race(order, |ip| open(SocketAddr::new(ip, port), source));
+    match timeout(limit, raced).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(failures)) => Err(sum_up(&failures)),
+        Err(_) => Err(ConnectError::TimedOut),
+    }
+}
+
+/// Starts an attempt every [`STAGGER`], or at once when one fails; the first
+/// success wins and ends the others. All failures, if there is none.
+async fn race<T, E, F>(addresses: Vec<IpAddr>, mut attempt: impl FnMut(IpAddr) -> F) -> Result<T, Vec<E>>
+where
+    F: Future<Output = Result<T, E>>,
+{
+    let mut waiting = addresses.into_iter().peekable();
+    let mut running: Vec<Pin<Box<F>>> = Vec::new();
+    let mut failures = Vec::new();
+    loop {
+        match waiting.next() {
+            Some(ip) => running.push(Box::pin(attempt(ip))),
+            None if running.is_empty() => return Err(failures),
+            None => {}
+        }
+        let more = waiting.peek().is_some();
+        let mut next = pin!(sleep_until(Instant::now() + STAGGER));
+        let event = poll_fn(|cx| {
+            for at in 0..running.len() {
+                if let Poll::Ready(result) = running[at].as_mut().poll(cx) {
+                    drop(running.swap_remove(at));
+                    return Poll::Ready(Some(result));
+                }
+            }
+            if more { next.as_mut().poll(cx).map(|()| None) } else { Poll::Pending }
+        });
+        match event.await {
+            Some(Ok(won)) => return Ok(won),
+            Some(Err(failure)) => failures.push(failure),
+            None => {}
+        }
+    }
+}
+
+/// IPv6 first, then in turn (RFC 8305 §4), each family in its own order.
+fn interleave(addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let mut v6 = addresses.iter().filter(|ip| ip.is_ipv6());
+    let mut v4 = addresses.iter().filter(|ip| ip.is_ipv4());
+    let mut order = Vec::with_capacity(addresses.len().min(MOST_ADDRESSES));
+    while order.len() < MOST_ADDRESSES {
+        let before = order.len();
+        order.extend(v6.next());
+        order.extend(v4.next());
+        if order.len() == before {
+            break;
+        }
+    }
+    order
+}
+
+/// What went wrong with one address.
+#[derive(Debug)]
+enum Failure {
+    Socket(io::Error),
+    Bind(io::Error),
+    Connect { error: io::Error, bound: bool },
+}
+
+async fn open(peer: SocketAddr, source: Source) -> Result<TcpStream, Failure> {
+    let socket = match peer {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    };
+    let socket = socket.map_err(Failure::Socket)?;
+    if let Some(ip) = source.address() {
+        bind(&socket, ip, source).map_err(Failure::Bind)?;
+    }
+    let bound = source != Source::Any;
+    let stream = socket.connect(peer).await.map_err(|error| Failure::Connect { error, bound })?;
+    // A socket that cannot have it works all the same, only later.
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+fn bind(socket: &TcpSocket, ip: IpAddr, source: Source) -> io::Result<()> {
+    sockopt::leave_port_to_connect(socket)?;
+    // IPv4 takes any address that a local route covers; IPv6 wants the
+    // interface's own, unless told that it may be free.
+    if ip.is_ipv6() && matches!(source, Source::Routed(_)) {
+        socket2::SockRef::from(socket).set_freebind_v6(true)?;
+    }
+    socket.bind(SocketAddr::new(ip, 0))
+}
+
+/// The failure that says most: what may pass before what is final.
+fn sum_up(failures: &[Failure]) -> ConnectError {
+    let order = [
+        ConnectError::OutOfSockets,
+        ConnectError::TimedOut,
+        ConnectError::Refused,
+        ConnectError::Source,
+        ConnectError::Unreachable,
+    ];
+    let kinds: Vec<_> = failures.iter().map(Failure::kind).collect();
+    order.into_iter().find(|kind| kinds.contains(kind)).unwrap_or(ConnectError::Unreachable)
+}
+
+impl Failure {
+    fn kind(&self) -> ConnectError {
+        let (Self::Socket(error) | Self::Bind(error) | Self::Connect { error, .. }) = self;
+        match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                return ConnectError::OutOfSockets;
+            }
+            // IPv4 finds out at connect that a source is not local, or has no
+            // port left for this destination.
+            Some(libc::EADDRNOTAVAIL | libc::EINVAL | libc::EADDRINUSE)
+                if matches!(self, Self::Connect { bound: true, .. }) =>
+            {
+                return ConnectError::Source;
+            }
+            _ => {}
+        }
+        match (self, error.kind()) {
+            (Self::Bind(_), _) => ConnectError::Source,
+            (_, io::ErrorKind::TimedOut) => ConnectError::TimedOut,
+            (_, io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset) => ConnectError::Refused,
+            // No address of the peer's family here, an unreachable network or
+            // host, a rule that forbids it.
+            _ => ConnectError::Unreachable,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,225 @@
+//! One byte stream, whatever carries it.
+//!
+//! Owns: [`Wire`]: bytes that were read too far and given back, half-close,
+//! reset, and whether a kept connection is still good.
+//! Must not know: what the bytes mean.
+
+use std::io::{self, Read};
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use socket2::SockRef;
+#[cfg(test)]
+use tokio::io::DuplexStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+/// A byte stream in both directions.
+///
+/// `poll_shutdown` closes the write half alone; the read half goes on.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    /// Read too far and given back: it is read again first.
+    unread: Bytes,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+    #[cfg(test)]
+    Memory(DuplexStream),
+}
+
+impl From<TcpStream> for Wire {
+    fn from(tcp: TcpStream) -> Self {
+        Self { unread: Bytes::new(), kind: Kind::Tcp(tcp) }
+    }
+}
+
+impl From<TlsStream<TcpStream>> for Wire {
+    fn from(tls: TlsStream<TcpStream>) -> Self {
+        Self { unread: Bytes::new(), kind: Kind::Tls(Box::new(tls)) }
+    }
+}
+
+#[cfg(test)]
+impl From<DuplexStream> for Wire {
+    fn from(memory: DuplexStream) -> Self {
+        Self { unread: Bytes::new(), kind: Kind::Memory(memory) }
+    }
+}
+
+impl Wire {
+    /// Two ends in memory, with room for `room_bytes` each way. A dropped end
+    /// is an end of file; a reset cannot be told from it.
+    #[cfg(test)]
+    pub(crate) fn pair(room_bytes: usize) -> (Self, Self) {
+        let (a, b) = tokio::io::duplex(room_bytes);
+        (a.into(), b.into())
+    }
+
+    /// The same, with `bytes` given back as by [`Self::unread`].
+    #[must_use]
+    pub(crate) fn with_unread(mut self, bytes: Bytes) -> Self {
+        self.unread(bytes);
+        self
+    }
+
+    /// Gives bytes back that were read too far, such as those behind a head:
+    /// they are read before all else.
+    pub(crate) fn unread(&mut self, bytes: Bytes) {
+        if self.unread.is_empty() {
+            self.unread = bytes;
+        } else if !bytes.is_empty() {
+            let mut both = BytesMut::with_capacity(bytes.len() + self.unread.len());
+            both.extend_from_slice(&bytes);
+            both.extend_from_slice(&self.unread);
+            self.unread = both.freeze();
+        }
+    }
+
+    /// The other end's address; none for a socket that has lost it.
+    pub(crate) fn peer_addr(&self) -> Option<SocketAddr> {
+        self.tcp()?.peer_addr().ok()
+    }
+
+    /// This end's address.
+    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
+        self.tcp()?.local_addr().ok()
+    }
+
+    /// Makes the drop of this wire a reset: the other end gets RST rather
+    /// than FIN, and what the kernel has not sent yet is thrown away.
+    pub(crate) fn reset(&self) {
+        if let Some(tcp) = self.tcp() {
+            // It fails only for a socket that is gone, and then there is
+            // nobody to tell.
+            let _ = tcp.set_zero_linger();
+        }
+    }
+
+    /// Whether a kept connection, on which nothing is expected, is of no more
+    /// use: closed, broken, or with bytes that nobody asked for.
+    ///
+    /// It asks the kernel, not the readiness that the runtime has seen so far:
+    /// a FIN that came a moment ago counts.
+    pub(crate) fn is_stale(&mut self) -> bool {
+        if !self.unread.is_empty() {
+            return true;
+        }
+        match &mut self.kind {
+            Kind::Tcp(tcp) => {
+                !would_block(&SockRef::from(&*tcp).peek(&mut [MaybeUninit::uninit()]).map(drop))
+            }
+            Kind::Tls(tls) => tls_is_stale(tls),
+            #[cfg(test)]
+            Kind::Memory(memory) => {
+                let mut cx = Context::from_waker(std::task::Waker::noop());
+                Pin::new(memory).poll_read(&mut cx, &mut ReadBuf::new(&mut [0])).is_ready()
+            }
+        }
+    }
+
+    /// The socket underneath.
+    pub(crate) fn tcp(&self) -> Option<&TcpStream> {
+        match &self.kind {
+            Kind::Tcp(tcp) => Some(tcp),
+            Kind::Tls(tls) => Some(tls.get_ref().0),
+            #[cfg(test)]
+            Kind::Memory(_) => None,
+        }
+    }
+}
+
+/// Bytes that wait on an idle TLS connection may be the protocol's own, such
+/// as session tickets. So they are read, and only what is left for us counts.
+fn tls_is_stale(tls: &mut TlsStream<TcpStream>) -> bool {
+    let (tcp, session) = tls.get_mut();
+    let socket = SockRef::from(&*tcp);
+    loop {
+        match session.read_tls(&mut &*socket as &mut dyn Read) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(e) => return e.kind() != io::ErrorKind::WouldBlock,
+        }
+        match session.process_new_packets() {
+            Ok(state) if state.plaintext_bytes_to_read() == 0 && !state.peer_has_closed() => {}
+            _ => return true,
+        }
+    }
+}
+
+fn would_block(result: &io::Result<()>) -> bool {
+    matches!(result, Err(e) if e.kind() == io::ErrorKind::WouldBlock)
+}
+
+/// Calls the same method of whatever carries the wire.
+macro_rules! carrier {
+    ($wire:expr, $method:ident($($argument:expr),*)) => {
+        match &mut $wire.get_mut().kind {
+            Kind::Tcp(tcp) => Pin::new(tcp).$method($($argument),*),
+            Kind::Tls(tls) => Pin::new(tls).$method($($argument),*),
+            #[cfg(test)]
+            Kind::Memory(memory) => Pin::new(memory).$method($($argument),*),
+        }
+    };
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if !self.unread.is_empty() {
+            let n = self.unread.len().min(buf.remaining());
+            buf.put_slice(&self.unread.split_to(n));
+            if self.unread.is_empty() {
+                // An empty view would still hold the whole buffer.
+                self.unread = Bytes::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
+        carrier!(self, poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        carrier!(self, poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        carrier!(self, poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.kind {
+            Kind::Tcp(tcp) => tcp.is_write_vectored(),
+            Kind::Tls(tls) => tls.is_write_vectored(),
+            #[cfg(test)]
+            Kind::Memory(memory) => memory.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        carrier!(self, poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        carrier!(self, poll_shutdown(cx))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,132 @@
+//! One record for each tunnel and request, whatever became of it.
+//!
+//! Owns: the fields of an access record, and that it is written exactly once.
+//! Must not know: how a request is served. Texts are recorded as strings,
+//! which the writers quote and escape: nothing that a client sends can forge
+//! a line.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::log::ACCESS;
+use crate::core::code::Code;
+use crate::core::pin::{ExitName, News};
+use crate::core::session::{SessionId, UserName};
+
+/// What a client did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A CONNECT.
+    Tunnel,
+    /// A plain request.
+    Forward,
+    /// What never became one of them.
+    Refused,
+}
+
+/// An access record: filled by the stages of a request, written when dropped.
+#[derive(Debug)]
+pub(crate) struct Record {
+    /// What it is of.
+    pub(crate) kind: Kind,
+    client: SocketAddr,
+    started: Instant,
+    /// Who asked.
+    pub(crate) user: Option<UserName>,
+    /// Of which pool.
+    pub(crate) pool: Option<Arc<str>>,
+    /// For which session.
+    pub(crate) session: Option<SessionId>,
+    /// What the answer said of the session.
+    pub(crate) news: Option<News>,
+    /// Through which exit.
+    pub(crate) exit: Option<ExitName>,
+    /// What the origin saw.
+    pub(crate) address: Option<IpAddr>,
+    /// Where to: host and port.
+    pub(crate) target: Option<String>,
+    /// The answer's status.
+    pub(crate) status: Option<u16>,
+    /// Our own failure, where there was one.
+    pub(crate) code: Option<Code>,
+    /// How a tunnel or body ended, where not well.
+    pub(crate) end: Option<&'static str>,
+    /// From the client, in bytes.
+    pub(crate) up: u64,
+    /// To the client, in bytes.
+    pub(crate) down: u64,
+    /// Until the exit was connected.
+    pub(crate) connected: Option<Duration>,
+}
+
+impl Record {
+    /// Begins with the request.
+    pub(crate) fn begin(kind: Kind, client: SocketAddr) -> Self {
+        Self {
+            kind,
+            client,
+            started: Instant::now(),
+            user: None,
+            pool: None,
+            session: None,
+            news: None,
+            exit: None,
+            address: None,
+            target: None,
+            status: None,
+            code: None,
+            end: None,
+            up: 0,
+            down: 0,
+            connected: None,
+        }
+    }
+
+    /// Notes that the exit is connected.
+    pub(crate) fn connected(&mut self) {
+        self.connected = Some(self.started.elapsed());
+    }
+}
+
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if !tracing::enabled!(target: ACCESS, tracing::Level::INFO) {
+            return;
+        }
+        let kind = match self.kind {
+            Kind::Tunnel => "tunnel",
+            Kind::Forward => "forward",
+            Kind::Refused => "refused",
+        };
+        let client = self.client.to_string();
+        let address = self.address.map(|address| address.to_string());
+        let exit = self.exit.as_ref().map(|exit| &*exit.id);
+        tracing::info!(
+            target: ACCESS,
+            kind,
+            client = client.as_str(),
+            user = self.user.as_deref(),
+            pool = self.pool.as_deref(),
+            session = self.session.as_ref().map(SessionId::as_str),
+            news = self.news.map(News::word),
+            exit,
+            exit_address = address.as_deref(),
+            target = self.target.as_deref(),
+            status = self.status,
+            code = self.code.map(Code::name),
+            end = self.end,
+            bytes_up = self.up,
+            bytes_down = self.down,
+            connect_ms = self.connected.map(millis),
+            duration_ms = millis(self.started.elapsed()),
+            "access"
+        );
+    }
+}

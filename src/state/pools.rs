@@ -1,0 +1,299 @@
+//! A pool in force: what is asked of it, and what it gives.
+//!
+//! Owns: [`LivePool`] and the choices of `core::select` played on live
+//! state: rotation, placement, siblings, a named exit; [`Pick`].
+//! Must not know: pins beyond an exit and a variant, dials, answers.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+
+use rand::Rng;
+
+use super::exits::{Attempt, ConnectionGuard, ExitState};
+use super::hold::Holds;
+use super::lanes::Lanes;
+use super::no_exit::{Closed, NoExit};
+use super::room::Room;
+use super::sight::{Need, Sight};
+use crate::core::exit::{Exit, Mode, Via};
+use crate::core::pin::{ExitName, Variant};
+use crate::core::pool::Pool;
+use crate::core::session::{Filter, SessionKey, UserName};
+use crate::core::time::{Timestamp, Ttl};
+
+/// A pool in force with the live state of its exits.
+pub(crate) struct LivePool {
+    /// As configured.
+    pub(crate) pool: Arc<Pool>,
+    /// In the order of [`Pool::exits`].
+    pub(super) exits: Vec<Arc<ExitState>>,
+    lanes: Arc<Lanes>,
+    holds: Arc<Holds>,
+    siblings: OnceLock<Siblings>,
+}
+
+/// An exit to use now. What it takes up is given back on drop.
+#[must_use]
+pub(crate) struct Pick {
+    /// As configured.
+    pub(crate) exit: Arc<Exit>,
+    /// Its live state, for further attempts.
+    pub(crate) live: Arc<ExitState>,
+    /// Which of the exit's many.
+    pub(crate) variant: Variant,
+    /// The dial that is to be told the outcome of.
+    pub(crate) attempt: Attempt,
+    /// The connection that it will be.
+    pub(crate) connection: ConnectionGuard,
+    /// For a pin that is to be made: its room, to be committed.
+    pub(crate) room: Option<Room>,
+}
+
+impl Pick {
+    /// The address that origins see, when it is known.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        self.exit.address_for(&self.variant)
+    }
+}
+
+/// A request without a session.
+#[derive(Clone, Copy)]
+pub(crate) struct Unpinned<'a> {
+    /// Who asks (`rotate` holds exits for each user).
+    pub(crate) user: &'a UserName,
+    /// The labels that the exit must have.
+    pub(crate) filter: &'a Filter,
+    /// The id of the one exit to use, where the client names it.
+    pub(crate) exit: Option<&'a str>,
+    /// Exits that have failed for this request.
+    pub(crate) not: &'a [ExitName],
+}
+
+/// A pin to be made, or to be moved.
+#[derive(Clone, Copy)]
+pub(crate) struct NewPin<'a> {
+    /// Of the session.
+    pub(crate) key: SessionKey,
+    /// The labels that the exit must have.
+    pub(crate) filter: &'a Filter,
+    /// The id of the one exit to use, where the client names it.
+    pub(crate) exit: Option<&'a str>,
+    /// For how long the exit has to hold an address.
+    pub(crate) ttl: Ttl,
+    /// Exits that have failed for this request; the one to move from.
+    pub(crate) not: &'a [ExitName],
+    /// The address of the exit to move from: its siblings come first.
+    pub(crate) address: Option<IpAddr>,
+    /// A sibling or none (`failover` is `address`).
+    pub(crate) siblings_only: bool,
+}
+
+impl LivePool {
+    /// Puts a pool into force in the place of `before`.
+    pub(super) fn new(
+        pool: Arc<Pool>,
+        before: Option<&Self>,
+        state: impl Fn(&ExitName) -> Arc<ExitState>,
+        now: Timestamp,
+    ) -> Self {
+        let was_active = |exit: &Exit| {
+            before.is_none_or(|before| {
+                before.pool.exit(&exit.name.id).is_some_and(|exit| exit.mode == Mode::Active)
+            })
+        };
+        let bring_in = |exit: &Arc<Exit>| {
+            let state = state(&exit.name);
+            let arrived = exit.mode == Mode::Active && !was_active(exit);
+            state.configure(exit, pool.health, arrived.then_some(now));
+            state
+        };
+        let exits = pool.exits.iter().map(bring_in).collect();
+        let same = before
+            .filter(|before| before.pool.exits == pool.exits && before.pool.placement == pool.placement);
+        let (lanes, holds) = same.map(|same| (same.lanes.clone(), same.holds.clone())).unwrap_or_default();
+        Self { pool, exits, lanes, holds, siblings: OnceLock::new() }
+    }
+
+    /// An exit for a request without a session.
+    pub(crate) fn rotate(
+        &self,
+        ask: &Unpinned<'_>,
+        now: Timestamp,
+        rng: &mut impl Rng,
+    ) -> Result<Pick, NoExit> {
+        let sight = Sight::new(self, Need::Request, ask.not, now);
+        let taken = match ask.exit {
+            Some(id) => self.named(id, ask.filter).and_then(|place| sight.take_active(place, rng)),
+            None => self.rotate_held(ask, &sight, rng),
+        };
+        taken.ok_or_else(|| sight.survey(ask.filter, ask.exit))
+    }
+
+    fn rotate_held(&self, ask: &Unpinned<'_>, sight: &Sight<'_>, rng: &mut impl Rng) -> Option<Pick> {
+        let Some(hold) = self.pool.rotate else {
+            return self.rotate_anew(ask.filter, sight, rng);
+        };
+        let held = self.holds.take(ask.user, ask.filter, sight.now);
+        if let Some(pick) = held.and_then(|place| sight.take_active(place, rng)) {
+            return Some(pick);
+        }
+        let pick = self.rotate_anew(ask.filter, sight, rng)?;
+        let place = self.pool.position(&pick.exit.name.id).and_then(|place| u32::try_from(place).ok());
+        if let Some(place) = place {
+            self.holds.put(ask.user, ask.filter, place, hold, sight.now);
+        }
+        Some(pick)
+    }
+
+    fn rotate_anew(&self, filter: &Filter, sight: &Sight<'_>, rng: &mut impl Rng) -> Option<Pick> {
+        let lane = self.lanes.of(&self.pool, filter, sight.now, rng);
+        crate::core::select::rotate(&lane.deck, self.pool.rotation, sight, || lane.next(), rng)
+    }
+
+    /// An exit for a new pin, or for one that moves; with its room.
+    pub(crate) fn place(&self, ask: &NewPin<'_>, now: Timestamp, rng: &mut impl Rng) -> Result<Pick, NoExit> {
+        let sight = Sight::new(self, Need::Session(ask.ttl), ask.not, now);
+        if let Some(id) = ask.exit {
+            let taken = self.named(id, ask.filter).and_then(|place| sight.take_active(place, rng));
+            return taken.ok_or_else(|| sight.survey(ask.filter, ask.exit));
+        }
+        let sibling = ask.address.and_then(|address| self.place_near(address, ask.filter, &sight, rng));
+        if let Some(pick) = sibling {
+            return Ok(pick);
+        }
+        if ask.siblings_only {
+            return Err(sight.survey_siblings(ask.filter, ask.address));
+        }
+        let lane = self.lanes.of(&self.pool, ask.filter, now, rng);
+        let taken = crate::core::select::place(&lane.deck, self.pool.placement, ask.key, &sight, rng);
+        taken.ok_or_else(|| sight.survey(ask.filter, None))
+    }
+
+    /// A sibling: an exit that has this address, the one with the fewest pins
+    /// for its weight first, or a prefix that can give exactly this one.
+    fn place_near(
+        &self,
+        address: IpAddr,
+        filter: &Filter,
+        sight: &Sight<'_>,
+        rng: &mut impl Rng,
+    ) -> Option<Pick> {
+        let siblings = self.siblings(address, filter);
+        let load = |place: &u32| sight.pins_by_weight(*place);
+        let mut fixed: Vec<u32> = siblings.iter().copied().filter(|place| !self.is_prefix(*place)).collect();
+        fixed.sort_by(|a, b| load(a).total_cmp(&load(b)));
+        let taken = fixed.into_iter().find_map(|place| sight.take_active(place, rng));
+        taken.or_else(|| {
+            let mut prefixes = siblings.into_iter().filter(|place| self.is_prefix(*place));
+            prefixes.find_map(|place| sight.take_exactly(place, address, rng))
+        })
+    }
+
+    /// Active exits that meet the filter and have, or can give, this address.
+    /// A template never: whatever its address, the vendor's gateway decides.
+    pub(super) fn siblings(&self, address: IpAddr, filter: &Filter) -> Vec<u32> {
+        let siblings = self.siblings.get_or_init(|| Siblings::of(&self.pool));
+        let fixed = siblings.fixed.get(&address).into_iter().flatten();
+        let prefixes = siblings.prefixes.iter().filter(|place| self.can_give(**place, address));
+        let fit = |place: &u32| {
+            self.at(*place).is_some_and(|(exit, _)| exit.mode == Mode::Active && exit.labels.meet(filter))
+        };
+        fixed.chain(prefixes).copied().filter(fit).collect()
+    }
+
+    /// Another dial for a pin through its own exit; no room is taken.
+    pub(crate) fn resume(&self, id: &str, variant: &Variant, now: Timestamp) -> Result<Pick, Closed> {
+        let (exit, live) = self.standing(id)?;
+        enter(exit, live, variant.clone(), None, now)
+    }
+
+    /// Another variant of a pin's own exit, for the pin to be replaced by: its
+    /// token was lost, or the exit's `via` changed. Room is there, since the
+    /// pin has it already.
+    pub(crate) fn renew(&self, id: &str, now: Timestamp, rng: &mut impl Rng) -> Result<Pick, Closed> {
+        let (exit, live) = self.standing(id)?;
+        let room = live.more_room(rng);
+        let variant = variant(exit, live, Some(&room), rng);
+        enter(exit, live, variant, Some(room), now)
+    }
+
+    fn standing(&self, id: &str) -> Result<(&Arc<Exit>, &Arc<ExitState>), Closed> {
+        let place = self.pool.position(id).and_then(|place| u32::try_from(place).ok());
+        match place.and_then(|place| self.at(place)) {
+            None => Err(Closed::Gone),
+            Some((exit, _)) if exit.mode == Mode::Off => Err(Closed::Off),
+            Some(found) => Ok(found),
+        }
+    }
+
+    /// The place of the exit of this id, if it meets the filter.
+    pub(super) fn named(&self, id: &str, filter: &Filter) -> Option<u32> {
+        let place = u32::try_from(self.pool.position(id)?).ok()?;
+        self.at(place).filter(|(exit, _)| exit.labels.meet(filter)).map(|_| place)
+    }
+
+    /// The exit at a place, with its live state.
+    pub(super) fn at(&self, place: u32) -> Option<(&Arc<Exit>, &Arc<ExitState>)> {
+        let place = place as usize;
+        self.pool.exits.get(place).zip(self.exits.get(place))
+    }
+
+    fn is_prefix(&self, place: u32) -> bool {
+        self.at(place).is_some_and(|(exit, _)| matches!(exit.via, Via::Prefix(_)))
+    }
+
+    fn can_give(&self, place: u32, address: IpAddr) -> bool {
+        self.at(place).is_some_and(|(exit, _)| matches!(exit.via, Via::Prefix(net) if net.contains(&address)))
+    }
+}
+
+/// Begins a dial through an exit.
+pub(super) fn enter(
+    exit: &Arc<Exit>,
+    live: &Arc<ExitState>,
+    variant: Variant,
+    room: Option<Room>,
+    now: Timestamp,
+) -> Result<Pick, Closed> {
+    let Some(attempt) = live.attempt(&variant, now) else {
+        return Err(Closed::Ejected { until: live.ejected_until(now).unwrap_or(now) });
+    };
+    let connection = live.connect().ok_or(Closed::Busy)?;
+    Ok(Pick { exit: exit.clone(), live: live.clone(), variant, attempt, connection, room })
+}
+
+/// Which of the exit's many: the address that goes with the room, or a fresh
+/// one.
+pub(super) fn variant(exit: &Exit, live: &ExitState, room: Option<&Room>, rng: &mut impl Rng) -> Variant {
+    if let Via::Prefix(_) = exit.via {
+        let address = room.map_or_else(|| live.next_address(rng), Room::address);
+        return address.map_or(Variant::None, Variant::Address);
+    }
+    match exit.via.session_token() {
+        Some(shape) => Variant::Token(shape.draw(rng).into()),
+        None => Variant::None,
+    }
+}
+
+/// Exits by the address that origins see.
+struct Siblings {
+    fixed: HashMap<IpAddr, Vec<u32>>,
+    prefixes: Vec<u32>,
+}
+
+impl Siblings {
+    fn of(pool: &Pool) -> Self {
+        let mut siblings = Self { fixed: HashMap::new(), prefixes: Vec::new() };
+        for (place, exit) in (0u32..).zip(&pool.exits) {
+            match (&exit.via, exit.address) {
+                (Via::Prefix(_), _) => siblings.prefixes.push(place),
+                (via, Some(address)) if !via.is_template() => {
+                    siblings.fixed.entry(address).or_default().push(place);
+                }
+                _ => {}
+            }
+        }
+        siblings
+    }
+}
