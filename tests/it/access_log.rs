@@ -20,7 +20,7 @@ fn values(line: &Line, keys: &[&str]) -> Vec<String> {
 }
 
 const WHO: [&str; 9] =
-    ["user", "pool", "session", "exit", "exit_address", "upstream_target", "method", "status", "code"];
+    ["kind", "user", "pool", "session", "exit", "exit_address", "target", "status", "code"];
 
 #[test]
 fn a_record_has_every_field_in_both_formats() {
@@ -31,18 +31,18 @@ fn a_record_has_every_field_in_both_formats() {
         let body = "twelve bytes";
         let fields = format!("{}Content-Length: {}\r\n", basic("acme-session-a"), body.len());
         client.send(request("POST", &origin.url("/echo"), &fields) + body).answer("POST").ok();
-        let local = client.local();
+        let local = client.local().to_string();
         drop(client);
         let line = gateway.access(0);
-        let wanted = ["acme", "p", "a", "e1", "127.0.0.2", &target, "POST", "200", ""];
+        let wanted = ["forward", "acme", "p", "a", "e1", "127.0.0.2", &target, "200", ""];
         assert_eq!(values(&line, &WHO), wanted, "{}", line.0);
+        assert!(line.field("client") == Some(local), "{}", line.0);
+        assert!(line.number("bytes_up") >= 12.0 && line.number("bytes_down") >= 12.0, "{}", line.0);
         assert!(
-            line.field("client").is_some_and(|client| local.to_string().starts_with(&client)),
+            line.number("duration_ms") > 0.0 && line.number("connect_ms") <= line.number("duration_ms"),
             "{}",
             line.0
         );
-        assert!(line.number("bytes_up") >= 12 && line.number("bytes_down") >= 12, "{}", line.0);
-        assert!(line.number("duration_ms") < 20_000, "{}", line.0);
     }
 }
 
@@ -57,10 +57,10 @@ fn a_tunnel_is_recorded_when_it_ends() {
         drop(client);
         let line = gateway.access(0);
         let target = origin.address.to_string();
-        let wanted = ["acme", "p", "a", "e1", "127.0.0.2", &target, "CONNECT", "200", ""];
+        let wanted = ["tunnel", "acme", "p", "a", "e1", "127.0.0.2", &target, "200", ""];
         assert_eq!(values(&line, &WHO), wanted, "{}", line.0);
-        assert_eq!(line.number("bytes_up"), request.len() as u64, "{}", line.0);
-        assert!(line.number("bytes_down") > 1000, "{}", line.0);
+        assert_eq!(line.field("bytes_up"), Some(request.len().to_string()), "{}", line.0);
+        assert!(line.number("bytes_down") > 1000.0, "{}", line.0);
     }
 }
 
@@ -145,7 +145,7 @@ fn no_log_at_any_level_shows_a_secret() {
         let gateway = Setup::new(exits)
             .quick()
             .config("log", json!({ "format": format, "access": true }))
-            .env("RUST_LOG", "trace")
+            .env("MOORGATE_LOG", "trace")
             .start();
         let origin = Origin::start();
         for n in 0..6 {

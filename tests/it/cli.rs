@@ -44,7 +44,6 @@ fn every_finding_is_named_at_once_with_its_place() {
         &[
             "p.json:6:9",
             "pools[0].exits[0]",
-            "127.0.0.300",
             "p.json:7",
             "weigth",
             "p.json:8",
@@ -68,7 +67,7 @@ fn each_fault_of_a_pool_file_is_refused() {
     refuses(&pool("health", json!({ "eject_for": "x" })), &["pools[0].health.eject_for"]);
     refuses(&pool("labels", json!({ "planet": "mars" })), &["pools[0].labels", "planet"]);
     refuses(&pool("import", json!(["missing.txt"])), &["missing.txt"]);
-    refuses(&exit("10.0.0.0/33".into()), &["pools[0].exits[0]", "10.0.0.0/33"]);
+    refuses(&exit("10.0.0.0/33".into()), &["pools[0].exits[0]"]);
     refuses(&exit("ftp://h:1".into()), &["pools[0].exits[0]"]);
     refuses(&exit("http://h:99999".into()), &["pools[0].exits[0]"]);
     refuses(&exit(json!({ "id": "x" })), &["pools[0].exits[0]", "via"]);

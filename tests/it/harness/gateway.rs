@@ -89,7 +89,7 @@ impl Gateway {
             None => Command::new(MOORGATE),
         };
         command.args(["run", "--config", "moorgate.json"]).current_dir(self.dir.path());
-        command.env_remove("RUST_LOG").envs(self.setup.env.iter().cloned());
+        command.env_remove("MOORGATE_LOG").envs(self.setup.env.iter().cloned());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -178,7 +178,7 @@ impl Gateway {
 
 /// Whether the line is an access record.
 pub fn is_access(line: &Line) -> bool {
-    line.field("status").is_some() && line.field("client").is_some()
+    line.has("access") && line.field("kind").is_some() && line.field("client").is_some()
 }
 
 impl Ask for Gateway {
@@ -207,7 +207,7 @@ pub fn run(dir: &Path, arguments: &[&str], input: &str) -> Output {
     let mut child = Command::new(MOORGATE)
         .args(arguments)
         .current_dir(dir)
-        .env_remove("RUST_LOG")
+        .env_remove("MOORGATE_LOG")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

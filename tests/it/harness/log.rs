@@ -116,8 +116,11 @@ impl Line {
     /// The value under `key`, of `key=value`, `key="value"` or JSON.
     pub fn field(&self, key: &str) -> Option<String> {
         if let Ok(json) = serde_json::from_str::<Value>(&self.0) {
-            // `target` and `level` of the line itself are not the record's.
-            return json.get("fields").and_then(|fields| find(fields, key)).or_else(|| find(&json, key));
+            return match json.get(key)? {
+                Value::String(text) => Some(text.clone()),
+                Value::Null => None,
+                other => Some(other.to_string()),
+            };
         }
         let (_, rest) = self.0.split_once(&format!(" {key}="))?;
         match rest.strip_prefix('"') {
@@ -128,18 +131,8 @@ impl Line {
 
     /// The value under `key` as a number.
     #[track_caller]
-    pub fn number(&self, key: &str) -> u64 {
+    pub fn number(&self, key: &str) -> f64 {
         let value = self.field(key).unwrap_or_else(|| panic!("no {key} in {}", self.0));
         value.parse().unwrap_or_else(|_| panic!("{key}={value} is no number in {}", self.0))
-    }
-}
-
-fn find(json: &Value, key: &str) -> Option<String> {
-    let map = json.as_object()?;
-    match map.get(key) {
-        Some(Value::String(text)) => Some(text.clone()),
-        Some(Value::Null) => None,
-        Some(other) => Some(other.to_string()),
-        None => map.values().find_map(|value| find(value, key)),
     }
 }
