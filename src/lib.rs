@@ -18,6 +18,8 @@ pub(crate) mod observe;
 pub(crate) mod relay;
 pub(crate) mod serve;
 pub(crate) mod state;
+#[doc(hidden)]
+pub mod store;
 pub(crate) mod store;
 
 pub use config::{Config, ConfigSource, Finding, Findings};

@@ -11,6 +11,7 @@ pub mod exit;
 pub mod fault;
 pub mod health;
 pub mod pin;
+pub mod pins;
 pub mod policy;
 pub mod pool;
 pub mod prefix;

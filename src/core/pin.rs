@@ -77,22 +77,44 @@ impl Pin {
         SessionKey::new(&self.user, &self.exit.pool, &self.filter, &self.session)
     }
 
-    /// When it ends if it is not used again. An idle end counts from the last
-    /// use rounded up to the next second, so that a touch need not be written
-    /// more than once a second and the end is still never early.
+    /// When it ends if it is not used again.
     pub fn ends(&self) -> Timestamp {
-        match self.idle {
-            None => self.expires,
-            Some(idle) => {
-                let used = Timestamp::from_ms(self.used.as_ms().div_ceil(1000) * 1000);
-                used.plus(idle.as_duration()).min(self.expires)
-            }
-        }
+        ends(self.expires, self.idle, self.used)
     }
 
     /// Whether it is still in force.
     pub fn lives(&self, now: Timestamp) -> bool {
         now < self.ends()
+    }
+
+    /// This pin moved to the exit of `proposal`: the session, its times and
+    /// its labels stay, and the move is its last use. `count`: a client has
+    /// seen the pin, so this is a move that counts.
+    #[must_use]
+    pub fn moved(&self, proposal: &Self, count: bool, now: Timestamp) -> Self {
+        Self {
+            exit: proposal.exit.clone(),
+            variant: proposal.variant.clone(),
+            via: proposal.via,
+            rest_s: proposal.rest_s,
+            version: proposal.version,
+            used: now.max(self.used),
+            moves: self.moves.saturating_add(u32::from(count)),
+            ..self.clone()
+        }
+    }
+}
+
+/// When a pin ends that expires, idles and was used so. An idle end counts
+/// from the last use rounded up to the next second, so that a touch need not
+/// be written more than once a second and the end is still never early.
+pub fn ends(expires: Timestamp, idle: Option<Ttl>, used: Timestamp) -> Timestamp {
+    match idle {
+        None => expires,
+        Some(idle) => {
+            let used = Timestamp::from_ms(used.as_ms().div_ceil(1000).saturating_mul(1000));
+            used.plus(idle.as_duration()).min(expires)
+        }
     }
 }
 

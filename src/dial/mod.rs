@@ -236,11 +236,19 @@ impl Login {
         Some(Self { user: credential.user.fill(&filling), password: credential.password.fill(&filling) })
     }
 
-    /// Whether a text of the upstream's repeats any of it.
+    /// Whether a text of the upstream's repeats any of it. A short word is
+    /// looked for as a word: the user `a` is not told by every answer.
     fn is_told_by(&self, text: &str) -> bool {
         [&self.user, &self.password].into_iter().any(|secret| {
             let secret = secret.expose();
-            !secret.is_empty() && text.contains(secret)
+            let short = secret.len() < 4 && secret.bytes().all(|b| b.is_ascii_alphanumeric());
+            match short {
+                true => {
+                    !secret.is_empty()
+                        && text.split(|c: char| !c.is_alphanumeric()).any(|word| word == secret)
+                }
+                false => text.contains(secret),
+            }
         })
     }
 }

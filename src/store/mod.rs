@@ -1,1 +1,293 @@
-//! Pins: atomic, durable, shared.
+//! Pins: atomic, durable.
+//!
+//! Owns: [`Store`] and what it promises (SPEC §3, promises 2, 3, 5 and 9):
+//!
+//! - A claim is decided once. All who ask for a key at the same time get the
+//!   same pin; one of them has `won`.
+//! - What a client has been shown is on disk. Whoever shows a pin awaits its
+//!   [`Receipt`] first: the winner, a claim's loser, and the reader of a pin
+//!   made a moment ago.
+//! - What the disk refuses has not happened: the pin is taken out of the map
+//!   again, the receipt fails, and live pins go on being held.
+//! - A damaged record costs only itself; the start goes on and says what was
+//!   lost ([`OpenReport`]).
+//!
+//! Must not know: exits' health, clients, requests.
+
+mod disk;
+mod engine;
+mod journal;
+mod load;
+mod local;
+mod record;
+mod rescue;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::disk::Receipt as DiskReceipt;
+use self::local::Local;
+use crate::clock::Clock;
+use crate::core::code::Code;
+use crate::core::fault::Fault;
+use crate::core::pin::{ExitName, News, Pin, Variant};
+use crate::core::pins::Only;
+use crate::core::session::SessionKey;
+use crate::core::time::Timestamp;
+
+/// Where pins are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// The state folder; `None` keeps pins in memory alone.
+    pub folder: Option<PathBuf>,
+    /// When a pin counts as written.
+    pub durability: Durability,
+}
+
+/// When a pin counts as written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// When the kernel has it: it survives the gateway's death. The disk has
+    /// it at most 50 ms later.
+    #[default]
+    Journal,
+    /// When the disk has it: it survives loss of power.
+    Fsync,
+}
+
+/// All pins of a gateway. Clones are the same store; the last one closes it.
+#[derive(Clone, Debug)]
+pub struct Store(Arc<Handle>);
+
+#[derive(Debug)]
+struct Handle(Arc<Local>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.begin_close();
+    }
+}
+
+/// A key's pin as a request gets it.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// The pin in force.
+    pub pin: Pin,
+    /// It is what this call proposed.
+    pub won: bool,
+    /// No success was answered yet since it was made.
+    pub fresh: bool,
+    /// To be awaited before the pin is shown to anybody.
+    pub receipt: Receipt,
+}
+
+/// Tells when a pin is as durable as configured.
+#[derive(Clone, Debug)]
+#[must_use = "a pin must not be shown before it is written"]
+pub struct Receipt(Option<DiskReceipt>);
+
+impl Receipt {
+    /// Waits until the pin is written; at once if it was long ago.
+    pub async fn settled(&self) -> Result<(), StoreFault> {
+        match &self.0 {
+            None => Ok(()),
+            Some(receipt) => receipt.settled().await,
+        }
+    }
+
+    /// Whether there is nothing to wait for.
+    pub fn is_settled(&self) -> bool {
+        self.0.as_ref().is_none_or(DiskReceipt::is_written)
+    }
+}
+
+/// The store cannot keep what it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("new sessions cannot be written to disk at the moment; sessions that exist go on")]
+pub struct StoreFault;
+
+impl From<StoreFault> for Fault {
+    fn from(fault: StoreFault) -> Self {
+        Self::new(Code::StoreUnavailable, fault.to_string()).retry_after(Duration::from_secs(1))
+    }
+}
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another gateway has the folder.
+    #[error("the state folder {} is in use by another gateway; give this one a folder of its own", .0.display())]
+    InUse(PathBuf),
+    /// The folder cannot be read or written.
+    #[error("the state folder {} cannot be used: {source}", path.display())]
+    Io {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The database cannot be opened, nor made anew.
+    #[error("the database in the state folder {} cannot be opened: {why}", path.display())]
+    Database {
+        /// The folder.
+        path: PathBuf,
+        /// What the engine said.
+        why: String,
+    },
+}
+
+/// What opening found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct OpenReport {
+    /// Live pins.
+    pub pins: usize,
+    /// Pins that ended while the gateway was down.
+    pub ended: usize,
+    /// What was damaged, to be logged as `state_damaged` and counted.
+    pub damage: Vec<Damage>,
+}
+
+/// State that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The file or folder.
+    pub file: PathBuf,
+    /// What was lost, and where the damaged bytes are kept.
+    pub lost: String,
+}
+
+/// Hears which exits pins hold, so that others can keep counts. Called
+/// without locks, from any thread; it must not block.
+pub trait PinObserver: Send + Sync {
+    /// At start: the pin lives. Later: the disk refused to end or move it, so
+    /// it holds this exit again.
+    fn loaded(&self, pin: &Pin);
+    /// The pin holds this exit no more.
+    fn left(&self, pin: &Pin, at: Timestamp, why: Left);
+    /// At start: room of this exit stays taken by a pin that ended.
+    fn rested(&self, exit: &ExitName, variant: &Variant, until: Timestamp) {
+        let _ = (exit, variant, until);
+    }
+    /// Damage was found while running, when a disk came back.
+    fn damaged(&self, damage: &Damage) {
+        let _ = damage;
+    }
+}
+
+/// Why a pin left an exit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// It ended; the exit's room rests for the pin's `rest_s` from then on.
+    Ended,
+    /// It moved to another exit.
+    Moved,
+    /// The disk refused the claim or move that had brought it here, so it
+    /// never was.
+    Undone,
+}
+
+impl Store {
+    /// Opens the store and reads every pin. Blocks; for the start.
+    pub fn open(
+        config: StoreConfig,
+        clock: Arc<dyn Clock>,
+        observer: Arc<dyn PinObserver>,
+    ) -> Result<(Self, OpenReport), StoreError> {
+        let (local, report) = load::open(config, clock, observer)?;
+        Ok((Self(Arc::new(Handle(local))), report))
+    }
+
+    /// The key's live pin, for a request that uses it now.
+    pub async fn hold(&self, key: SessionKey) -> Result<Option<Claim>, StoreFault> {
+        Ok(self.0.0.hold(key).await)
+    }
+
+    /// The key's live pin, to look at: no use is counted.
+    pub fn peek(&self, key: SessionKey) -> Option<Pin> {
+        self.0.0.peek(key)
+    }
+
+    /// Pins the key to what is proposed unless a pin lives. The proposal's
+    /// version is drawn here.
+    pub async fn claim(&self, key: SessionKey, proposal: Pin) -> Result<Claim, StoreFault> {
+        self.0.0.claim(key, proposal).await
+    }
+
+    /// Moves the key's pin to the proposal's exit, variant and `via` if its
+    /// version is still `seen`; else the claim is not `won` and shows the pin
+    /// as it is. Times, session and labels are kept. If no pin lives any
+    /// more, this is a claim of the proposal as it stands.
+    pub async fn repin(&self, key: SessionKey, seen: u64, proposal: Pin) -> Result<Claim, StoreFault> {
+        self.0.0.repin(key, seen, Only::Anyhow, proposal).await
+    }
+
+    /// As [`Store::repin`], and only while no success was answered: then a
+    /// dead exit is replaced whatever `failover` says.
+    pub async fn repin_fresh(&self, key: SessionKey, seen: u64, proposal: Pin) -> Result<Claim, StoreFault> {
+        self.0.0.repin(key, seen, Only::Fresh, proposal).await
+    }
+
+    /// Ends the key's pin, and is back when that is written.
+    pub async fn end(&self, key: SessionKey) -> Result<Option<Pin>, StoreFault> {
+        self.0.0.end(key).await
+    }
+
+    /// A success through this version of the pin is about to be answered:
+    /// what it says. Once for each making and move it is not `Held`. `None`:
+    /// the pin was moved or ended since; the caller looks again.
+    pub fn announce(&self, key: SessionKey, version: u64) -> Option<News> {
+        self.0.0.announce(key, version)
+    }
+
+    /// How many pins there are.
+    pub fn len(&self) -> usize {
+        self.0.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Every live pin, for lists; a shard at a time, so not of one instant.
+    pub fn each(&self, f: impl FnMut(&Pin)) {
+        self.0.0.each(f);
+    }
+
+    /// Whether the disk refuses to write at the moment.
+    pub fn is_refusing(&self) -> bool {
+        self.0.0.is_refusing()
+    }
+
+    /// Takes out what has ended. [`Store::keep`] does it.
+    pub async fn sweep(&self) {
+        self.0.0.sweep().await;
+    }
+
+    /// Writes down how far the wall clock was stepped from the gateway's, if
+    /// by more than 100 ms since it was last. [`Store::keep`] does it.
+    pub fn note_clock(&self) {
+        self.0.0.note_clock();
+    }
+
+    /// The store's housekeeping; never ends. To be spawned once; it may be
+    /// dropped at any time.
+    pub async fn keep(&self) {
+        let mut tick = tokio::time::interval(Duration::from_millis(250));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tick.tick().await;
+            self.note_clock();
+            self.sweep().await;
+        }
+    }
+
+    /// Writes and syncs what waits, and closes the files. Later claims fail.
+    pub async fn close(&self) {
+        self.0.0.close().await;
+    }
+}

@@ -1,0 +1,159 @@
+//! The engine's journals, looked through before the engine sees them.
+//!
+//! Owns: how a journal of fjall 3 is laid out, where its sound part ends, and
+//! mending one.
+//! Must not know: what the records in it mean.
+//!
+//! fjall cuts a journal at the first byte that it cannot read, without a
+//! word, and with it all that stands behind; or it refuses to open. So each
+//! journal is walked first: what stands behind a damage is salvaged record
+//! by record, and the journal is cut here, where it can be told.
+//!
+//! ```text
+//! batch: 1, items u32, seqno u64 | item or clear, items times | 3, xxh3 of the items u64, "FJL" 3
+//! item:  2, type u8, compression u8, keyspace u64, key length u16, length u32, stored length u32, key, value
+//! clear: 4, keyspace u64
+//! ```
+
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use xxhash_rust::xxh3::Xxh3;
+
+use super::record::Record;
+use super::{Damage, rescue};
+
+const TRAILER: [u8; 4] = *b"FJL\x03";
+
+/// What was found in all journals of a folder.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// The highest record number.
+    pub(super) last: u64,
+    /// Records that were cut off with a damage and can be read.
+    pub(super) salvaged: Vec<Record>,
+    /// What was wrong.
+    pub(super) damage: Vec<Damage>,
+    /// Writes that were not finished.
+    pub(super) torn: Vec<Damage>,
+}
+
+/// Looks through the journals of a database and cuts off what the engine
+/// could not read. What is cut off is kept in `aside`, unless it is plainly
+/// a write that was not finished.
+pub(super) fn mend_all(database: &Path, aside: &Path, findings: &mut Findings) -> io::Result<()> {
+    journals(database)?.iter().try_for_each(|path| mend(path, aside, findings))
+}
+
+/// The journals of a database, oldest first.
+pub(super) fn journals(database: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(database)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        if let Some(number) = name.and_then(|name| name.strip_suffix(".jnl")) {
+            found.push((number.parse::<u64>().unwrap_or(u64::MAX), path));
+        }
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
+fn mend(path: &Path, aside: &Path, findings: &mut Findings) -> io::Result<()> {
+    let bytes = fs::read(path)?;
+    let sound = walk(&bytes, &mut findings.last);
+    let filled = bytes.iter().rposition(|&b| b != 0).map_or(0, |at| at + 1);
+    if filled <= sound {
+        return Ok(()); // the rest is space that the engine took in advance
+    }
+    let rest = &bytes[sound..filled];
+    let salvaged: Vec<_> = Record::scan(rest).filter_map(Result::ok).collect();
+    // The end of a batch is written last: without one in it, this is a write
+    // that was not finished, and nobody was told that it was.
+    let torn = !rest.windows(TRAILER.len()).any(|window| window == TRAILER);
+    let kept = if torn { String::new() } else { format!("; kept in {}", rescue::copy_aside(path, aside)?) };
+    let what = if torn { "an unfinished write" } else { "unreadable" };
+    let lost = format!(
+        "{what}: {} bytes from byte {sound} on, of which {} records could be read{kept}",
+        rest.len(),
+        salvaged.len(),
+    );
+    let found = if torn { &mut findings.torn } else { &mut findings.damage };
+    found.push(Damage { file: path.to_owned(), lost });
+    findings.last = salvaged.iter().map(|record| record.number).fold(findings.last, u64::max);
+    findings.salvaged.extend(salvaged);
+    let file = OpenOptions::new().write(true).open(path)?;
+    file.set_len(sound as u64)?;
+    file.sync_all()
+}
+
+/// Where the sound batches end. `last` becomes the highest record number.
+fn walk(bytes: &[u8], last: &mut u64) -> usize {
+    let mut sound = 0;
+    while let Some(len) = batch(&bytes[sound..], last) {
+        sound += len;
+    }
+    sound
+}
+
+/// The length of the batch that the bytes begin with.
+fn batch(bytes: &[u8], last: &mut u64) -> Option<usize> {
+    let mut at = Walker { bytes, at: 0 };
+    if at.array()? != [1] {
+        return None;
+    }
+    let items = u32::from_le_bytes(at.array()?);
+    at.array::<8>()?;
+    let start = at.at;
+    let mut highest = *last;
+    for _ in 0..items {
+        match at.array()? {
+            [2] => highest = highest.max(item(&mut at)?),
+            [4] => drop(at.array::<8>()?),
+            _ => return None,
+        }
+    }
+    let mut checksum = Xxh3::new();
+    checksum.update(&bytes[start..at.at]);
+    let whole =
+        at.array()? == [3] && at.array()? == checksum.digest().to_le_bytes() && at.array()? == TRAILER;
+    if !whole {
+        return None;
+    }
+    *last = highest;
+    Some(at.at)
+}
+
+/// Walks over an item and returns its record's number; 0 if it is none of ours.
+fn item(at: &mut Walker<'_>) -> Option<u64> {
+    const UNCOMPRESSED: u8 = 0;
+    let [_type, compression] = at.array()?;
+    at.array::<8>()?;
+    let key = usize::from(u16::from_le_bytes(at.array()?));
+    at.array::<4>()?;
+    let value = u32::from_le_bytes(at.array()?) as usize;
+    at.take(key)?;
+    let value = at.take(value)?;
+    if compression != UNCOMPRESSED {
+        return Some(0);
+    }
+    Some(Record::number_of(value).unwrap_or(0))
+}
+
+struct Walker<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Walker<'a> {
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let taken = self.bytes.get(self.at..self.at.checked_add(len)?)?;
+        self.at += len;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+}

@@ -1,0 +1,416 @@
+//! The map in memory, with a disk behind it or none.
+//!
+//! Owns: the shards and their locks; what is handed to the disk under them,
+//! and what is undone when the disk refuses it.
+//! Must not know: files.
+//!
+//! Locks: a shard, then the queue; nothing else is nested, and none is held
+//! across an await.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+
+use super::disk::{Change, Disk, Room, locked};
+use super::engine::{Engine, EngineError, Op, Space};
+use super::record::{Fact, Record};
+use super::{Claim, Left, PinObserver, Receipt, StoreFault};
+use crate::clock::Clock;
+use crate::core::pin::{News, Pin};
+use crate::core::pins::{Claimed, Held, Only, Pins, Repinned};
+use crate::core::session::SessionKey;
+use crate::core::time::Timestamp;
+
+/// A power of two.
+const SHARDS: usize = 64;
+/// At most so many pins are swept under one lock.
+const SWEEP: u32 = 1000;
+/// A wall clock that is farther off than was written down is written down.
+const CLOCK_SLACK_MS: u64 = 100;
+
+/// All pins of this gateway.
+pub(super) struct Local {
+    shards: Shards,
+    len: AtomicUsize,
+    clock: Arc<dyn Clock>,
+    observer: Arc<dyn PinObserver>,
+    disk: Option<Disk>,
+    /// How far the wall clock is ahead, as written down.
+    noted_ms: AtomicI64,
+    this: Weak<Self>,
+}
+
+/// The map, in pieces with a lock each.
+pub(super) struct Shards(Box<[Mutex<Pins>]>);
+
+impl Shards {
+    pub(super) fn new() -> Self {
+        Self((0..SHARDS).map(|_| Mutex::new(Pins::new(rand::random()))).collect())
+    }
+
+    /// The shard of a key. By bits that the shard's own table does not use.
+    pub(super) fn of(&self, key: SessionKey) -> MutexGuard<'_, Pins> {
+        let [.., last] = *key.as_bytes();
+        locked(&self.0[usize::from(last) % SHARDS])
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = MutexGuard<'_, Pins>> {
+        self.0.iter().map(locked)
+    }
+}
+
+impl fmt::Debug for Local {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Local").field("len", &self.len).field("disk", &self.disk).finish_non_exhaustive()
+    }
+}
+
+impl Local {
+    pub(super) fn new(
+        shards: Shards,
+        disk: Option<Disk>,
+        noted_ms: i64,
+        clock: Arc<dyn Clock>,
+        observer: Arc<dyn PinObserver>,
+    ) -> Arc<Self> {
+        let len = AtomicUsize::new(shards.iter().map(|shard| shard.len()).sum());
+        let noted_ms = AtomicI64::new(noted_ms);
+        Arc::new_cyclic(|this| Self { shards, len, clock, observer, disk, noted_ms, this: this.clone() })
+    }
+
+    pub(super) fn disk(&self) -> Option<&Disk> {
+        self.disk.as_ref()
+    }
+
+    pub(super) fn observer(&self) -> &dyn PinObserver {
+        &*self.observer
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len.load(Relaxed)
+    }
+
+    pub(super) fn is_refusing(&self) -> bool {
+        self.disk.as_ref().is_some_and(Disk::is_refusing)
+    }
+
+    pub(super) fn has(&self, key: SessionKey) -> bool {
+        self.shards.of(key).get(key, Timestamp::default()).is_some()
+    }
+
+    pub(super) fn peek(&self, key: SessionKey) -> Option<Pin> {
+        Some(self.shards.of(key).get(key, self.now())?.pin)
+    }
+
+    pub(super) fn each(&self, mut f: impl FnMut(&Pin)) {
+        let now = self.now();
+        for shard in self.shards.iter() {
+            let live: Vec<_> = shard.iter().map(|(_, held)| held.pin).filter(|pin| pin.lives(now)).collect();
+            drop(shard);
+            live.iter().for_each(&mut f);
+        }
+    }
+
+    pub(super) fn announce(&self, key: SessionKey, version: u64) -> Option<News> {
+        self.shards.of(key).announce(key, version)
+    }
+
+    pub(super) async fn hold(&self, key: SessionKey) -> Option<Claim> {
+        let now = self.now();
+        {
+            let shard = self.shards.of(key);
+            let held = shard.get(key, now)?;
+            if held.pin.idle.is_none() {
+                return Some(self.shown(key, held, false));
+            }
+        }
+        // A use of this one may have to be written. If it cannot be, the pin
+        // is held all the same.
+        let mut room = match &self.disk {
+            Some(disk) => disk.room(1).await.ok(),
+            None => None,
+        };
+        let mut shard = self.shards.of(key);
+        let (mut held, moved) = shard.touch(key, now)?;
+        if let (true, Some(disk), Some(room)) = (moved, &self.disk, &mut room) {
+            let change = Change::Used { key, pin: Box::new(held.pin.clone()), before: held.record };
+            if let Ok(number) = disk.push(change, room) {
+                held.record = number;
+                shard.wrote(key, number);
+            }
+        }
+        Some(self.shown(key, held, false))
+    }
+
+    pub(super) async fn claim(&self, key: SessionKey, mut proposal: Pin) -> Result<Claim, StoreFault> {
+        proposal.version = rand::random();
+        let mut room = self.room().await?;
+        let now = self.now();
+        let mut shard = self.shards.of(key);
+        let ended = match shard.claim(key, &proposal, now) {
+            Claimed::Lost(held) => return Ok(self.shown(key, held, false)),
+            Claimed::Won { ended } => ended,
+        };
+        let change =
+            || Change::Made { key, pin: Box::new(proposal.clone()), ended: ended.clone().map(Box::new) };
+        let pushed = self.push(change, &mut room);
+        match pushed {
+            Ok(number) => shard.wrote(key, number),
+            Err(_) => drop(shard.set(key, None)),
+        }
+        let claim = pushed.map(|record| {
+            let held = Held { pin: proposal, news: News::New, record };
+            self.shown(key, held, true)
+        });
+        drop(shard);
+        if claim.is_ok() {
+            self.len.fetch_add(1, Relaxed);
+        }
+        if let Some(ended) = ended {
+            self.len.fetch_sub(1, Relaxed);
+            self.observer.left(&ended, ended.ends(), Left::Ended);
+        }
+        claim
+    }
+
+    pub(super) async fn repin(
+        &self,
+        key: SessionKey,
+        seen: u64,
+        only: Only,
+        mut proposal: Pin,
+    ) -> Result<Claim, StoreFault> {
+        proposal.version = rand::random();
+        let room = self.room().await?;
+        match self.repin_now(key, seen, only, &proposal, room)? {
+            Some(claim) => Ok(claim),
+            None => self.claim(key, proposal).await,
+        }
+    }
+
+    /// `None`: no pin lives.
+    fn repin_now(
+        &self,
+        key: SessionKey,
+        seen: u64,
+        only: Only,
+        proposal: &Pin,
+        mut room: Option<Room<'_>>,
+    ) -> Result<Option<Claim>, StoreFault> {
+        let at = self.now();
+        let mut shard = self.shards.of(key);
+        let (mut now, before) = match shard.repin(key, seen, only, proposal, at) {
+            Repinned::Moved { now, before } => (now, before),
+            Repinned::Lost(held) => return Ok(Some(self.shown(key, held, false))),
+            Repinned::Gone => return Ok(None),
+        };
+        let change =
+            || Change::Moved { key, pin: Box::new(now.pin.clone()), before: Box::new(before.clone()) };
+        match self.push(change, &mut room) {
+            Ok(number) => now.record = number,
+            Err(fault) => {
+                shard.set(key, Some(&before));
+                return Err(fault);
+            }
+        }
+        shard.wrote(key, now.record);
+        let claim = self.shown(key, now, true);
+        drop(shard);
+        self.observer.left(&before.pin, at, Left::Moved);
+        Ok(Some(claim))
+    }
+
+    pub(super) async fn end(&self, key: SessionKey) -> Result<Option<Pin>, StoreFault> {
+        let mut room = self.room().await?;
+        let at = self.now();
+        let (before, receipt) = {
+            let mut shard = self.shards.of(key);
+            let Some(before) = shard.end(key, at) else { return Ok(None) };
+            let change = || Change::Ended { key, at, before: Box::new(before.clone()) };
+            match self.push(change, &mut room) {
+                // No version: what proves an end is its record alone.
+                Ok(number) => (before, self.receipt(key, 0, number)),
+                Err(fault) => {
+                    shard.set(key, Some(&before));
+                    return Err(fault);
+                }
+            }
+        };
+        drop(room);
+        self.len.fetch_sub(1, Relaxed);
+        self.observer.left(&before.pin, at, Left::Ended);
+        receipt.settled().await?;
+        Ok(Some(before.pin))
+    }
+
+    pub(super) async fn sweep(&self) {
+        for at in 0..SHARDS {
+            while self.sweep_some(at) {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Whether there may be more. A disk that is behind is not waited for:
+    /// what it is not told of ends at the next start.
+    fn sweep_some(&self, at: usize) -> bool {
+        let now = self.now();
+        let mut shard = locked(&self.shards.0[at]);
+        if shard.next_due().is_none_or(|due| due > now) {
+            return false;
+        }
+        let mut room = self.disk.as_ref().and_then(|disk| disk.room_now(SWEEP));
+        let mut ended = Vec::new();
+        for (key, pin) in shard.sweep(now).take(SWEEP as usize) {
+            if let (Some(disk), Some(room)) = (&self.disk, &mut room) {
+                let _ = disk.push(Change::Expired { key, pin: Box::new(pin.clone()) }, room);
+            }
+            ended.push(pin);
+        }
+        drop(shard);
+        self.len.fetch_sub(ended.len(), Relaxed);
+        ended.iter().for_each(|pin| self.observer.left(pin, pin.ends(), Left::Ended));
+        ended.len() == SWEEP as usize
+    }
+
+    pub(super) fn note_clock(&self) {
+        let offset_ms = self.offset_ms();
+        if offset_ms.abs_diff(self.noted_ms.load(Relaxed)) <= CLOCK_SLACK_MS {
+            return;
+        }
+        let Some(disk) = &self.disk else { return };
+        let Some(mut room) = disk.room_now(1) else { return };
+        if disk.push(Change::Clock(offset_ms), &mut room).is_ok() {
+            self.noted_ms.store(offset_ms, Relaxed);
+        }
+    }
+
+    pub(super) fn begin_close(&self) {
+        if let Some(disk) = &self.disk {
+            disk.begin_close();
+        }
+    }
+
+    pub(super) async fn close(&self) {
+        if let Some(disk) = &self.disk {
+            disk.begin_close();
+            disk.closed().await;
+        }
+    }
+
+    /// The disk did not take this change, nor any after it: those were undone
+    /// before, so the map is as it was right after it.
+    pub(super) fn undo(&self, change: Change) {
+        match change {
+            Change::Made { key, pin, .. } => {
+                if self.swap(key, pin.version, None) {
+                    self.len.fetch_sub(1, Relaxed);
+                    self.observer.left(&pin, self.now(), Left::Undone);
+                }
+            }
+            Change::Moved { key, pin, before } => {
+                if self.swap(key, pin.version, Some(&before)) {
+                    self.observer.left(&pin, self.now(), Left::Undone);
+                    self.observer.loaded(&before.pin);
+                }
+            }
+            Change::Used { key, pin, before } => {
+                let mut shard = self.shards.of(key);
+                if shard.get(key, Timestamp::default()).is_some_and(|held| held.pin.version == pin.version) {
+                    shard.wrote(key, before);
+                }
+            }
+            Change::Ended { key, before, .. } => {
+                self.shards.of(key).set(key, Some(&before));
+                self.len.fetch_add(1, Relaxed);
+                self.observer.loaded(&before.pin);
+            }
+            Change::Expired { .. } | Change::Clock(_) => {}
+        }
+    }
+
+    /// Makes the key's pin `to` if it has this version.
+    fn swap(&self, key: SessionKey, version: u64, to: Option<&Held>) -> bool {
+        let mut shard = self.shards.of(key);
+        let is = shard.get(key, Timestamp::default());
+        let same = is.is_some_and(|held| held.pin.version == version);
+        if same {
+            shard.set(key, to);
+        }
+        same
+    }
+
+    /// Makes the database say what the map says: after the disk refused, or
+    /// (`all`) may have lost what it had taken. Nothing is queued meanwhile.
+    pub(super) fn rewrite(&self, engine: &Engine, all: bool) -> Result<(), EngineError> {
+        let Some(disk) = &self.disk else { return Ok(()) };
+        let mut on_disk = HashMap::new();
+        engine.each(Space::Pins, |_, bytes| {
+            if let Ok(Record { number, fact: Fact::Pin(key, pin) }) = Record::decode(bytes) {
+                on_disk.insert(key, (number, pin.ends(), pin.expires));
+            }
+        })?;
+        for shard in self.shards.iter() {
+            let mut facts = Vec::new();
+            for (key, held) in shard.iter() {
+                let there = on_disk.remove(&key).is_some_and(|(number, ..)| number == held.record);
+                if all || !there {
+                    facts.push(Fact::Pin(key, Box::new(held.pin)));
+                }
+            }
+            drop(shard);
+            for facts in facts.chunks(1024) {
+                let record = |fact: &Fact| Record { number: disk.take_number(), fact: fact.clone() };
+                engine.commit(facts.iter().map(|fact| Op::put(&record(fact))), false)?;
+            }
+        }
+        // What the map does not have was refused, or is over. The latter is
+        // left to the next start, which knows whether its exit rests.
+        let now = self.now();
+        for (key, (_, ends, until)) in on_disk {
+            if ends > now {
+                let ended = Record { number: disk.take_number(), fact: Fact::Ended { key, until } };
+                engine.commit([Op::remove(Space::Pins, key), Op::put(&ended)].into_iter(), false)?;
+            }
+        }
+        let offset_ms = self.offset_ms();
+        let clock = Record { number: disk.take_number(), fact: Fact::Clock(offset_ms) };
+        engine.commit([Op::put(&clock)].into_iter(), false)?;
+        self.noted_ms.store(offset_ms, Relaxed);
+        Ok(())
+    }
+
+    fn offset_ms(&self) -> i64 {
+        self.clock.wall().as_ms().wrapping_sub(self.clock.now().as_ms()) as i64
+    }
+
+    async fn room(&self) -> Result<Option<Room<'_>>, StoreFault> {
+        match &self.disk {
+            Some(disk) => disk.room(1).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Hands a change to the disk, if there is one. Under the shard's lock.
+    fn push(&self, change: impl FnOnce() -> Change, room: &mut Option<Room<'_>>) -> Result<u64, StoreFault> {
+        match (&self.disk, room) {
+            (Some(disk), Some(room)) => disk.push(change(), room),
+            _ => Ok(0),
+        }
+    }
+
+    /// As a request gets it. Under the shard's lock.
+    fn shown(&self, key: SessionKey, held: Held, won: bool) -> Claim {
+        let receipt = self.receipt(key, held.pin.version, held.record);
+        Claim { fresh: held.news == News::New, won, receipt, pin: held.pin }
+    }
+
+    fn receipt(&self, key: SessionKey, version: u64, number: u64) -> Receipt {
+        Receipt(self.disk.as_ref().and_then(|disk| disk.receipt(&self.this, key, version, number)))
+    }
+}

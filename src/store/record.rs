@@ -1,0 +1,354 @@
+//! What is written of a pin, byte for byte.
+//!
+//! Owns: [`Record`] and its frame. Each record can be read by itself: it says
+//! what it is, carries its key, its number and a checksum, so that it can be
+//! found again in a file whose structure is lost.
+//! Must not know: the files, or the engine that keeps them.
+//!
+//! ```text
+//! magic 4 | version 1 | kind 1 | length of body 2 | number 8 | body | checksum 8
+//! ```
+//!
+//! Numbers are little-endian. `version` is that of the body: a later one may
+//! add kinds and fields, and this reader passes over what it does not know.
+//! Among records of one key the highest number counts.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::core::pin::{ExitName, Pin, Variant};
+use crate::core::session::{Filter, SessionId, SessionKey, label_key};
+use crate::core::time::{Timestamp, Ttl};
+
+const MAGIC: [u8; 4] = [0xa7, b'm', b'g', 0x1d];
+const VERSION: u8 = 1;
+const HEAD: usize = 16;
+const CHECKSUM: usize = 8;
+
+const PIN: u8 = 1;
+const ENDED: u8 = 2;
+const REST: u8 = 3;
+const CLOCK: u8 = 4;
+const LAST: u8 = 5;
+
+/// One fact with its number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    /// Facts are numbered in the order in which they became true.
+    pub(super) number: u64,
+    pub(super) fact: Fact,
+}
+
+/// What can be written down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fact {
+    /// The key is pinned so.
+    Pin(SessionKey, Box<Pin>),
+    /// The key's pin was ended before its time, which is over at `until`:
+    /// then no older record of it can be taken for a live pin.
+    Ended { key: SessionKey, until: Timestamp },
+    /// The exit's room stays taken.
+    Rest { exit: ExitName, variant: Variant, until: Timestamp },
+    /// The wall clock is ahead of the gateway's by so many milliseconds.
+    Clock(i64),
+    /// There were records up to this number. Written beside removals, which
+    /// leave no number.
+    Last,
+}
+
+/// Why a record was not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unreadable {
+    /// Its bytes are not what was written.
+    Garbled,
+    /// It is whole, and of a version or kind that this gateway does not know.
+    Newer,
+}
+
+impl Record {
+    /// As bytes.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let (kind, body) = self.fact.encode();
+        let mut bytes = Vec::with_capacity(HEAD + body.len() + CHECKSUM);
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&[VERSION, kind]);
+        // Names are bounded by the configuration far below 64 KiB.
+        bytes.extend_from_slice(&u16::try_from(body.len()).unwrap_or(u16::MAX).to_le_bytes());
+        bytes.extend_from_slice(&self.number.to_le_bytes());
+        bytes.extend_from_slice(&body);
+        bytes.extend_from_slice(&xxh3_64(&bytes).to_le_bytes());
+        bytes
+    }
+
+    /// From exactly the bytes of one record.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self, Unreadable> {
+        match Self::cut(bytes) {
+            Some((len, record)) if len == bytes.len() => record,
+            _ => Err(Unreadable::Garbled),
+        }
+    }
+
+    /// The number that the head of a record shows; the rest is not looked at.
+    pub(super) fn number_of(bytes: &[u8]) -> Option<u64> {
+        let head = bytes.strip_prefix(&MAGIC)?.get(HEAD - MAGIC.len() - 8..)?;
+        Some(u64::from_le_bytes(head.get(..8)?.try_into().ok()?))
+    }
+
+    /// All records within bytes of any kind, in the order in which they stand.
+    pub(super) fn scan(mut bytes: &[u8]) -> impl Iterator<Item = Result<Self, Unreadable>> {
+        std::iter::from_fn(move || {
+            loop {
+                let start = bytes.iter().position(|&b| b == MAGIC[0])?;
+                bytes = &bytes[start..];
+                match Self::cut(bytes) {
+                    Some((len, record)) => {
+                        bytes = &bytes[len..];
+                        return Some(record);
+                    }
+                    None => bytes = &bytes[1..],
+                }
+            }
+        })
+    }
+
+    /// The record that the bytes begin with, and its length; `None` if they
+    /// begin with no whole record.
+    fn cut(bytes: &[u8]) -> Option<(usize, Result<Self, Unreadable>)> {
+        let mut head = Reader(bytes);
+        if head.array::<4>()? != MAGIC {
+            return None;
+        }
+        let [version, kind] = head.array()?;
+        let body_len = usize::from(u16::from_le_bytes(head.array()?));
+        let number = u64::from_le_bytes(head.array()?);
+        let body = head.take(body_len)?;
+        let checksum = u64::from_le_bytes(head.array()?);
+        if xxh3_64(&bytes[..HEAD + body_len]) != checksum {
+            return None;
+        }
+        let fact = match version {
+            VERSION => Fact::decode(kind, body),
+            _ => Err(Unreadable::Newer),
+        };
+        Some((HEAD + body_len + CHECKSUM, fact.map(|fact| Self { number, fact })))
+    }
+}
+
+impl Fact {
+    fn encode(&self) -> (u8, Vec<u8>) {
+        let mut body = Writer(Vec::with_capacity(160));
+        let kind = match self {
+            Self::Pin(key, pin) => {
+                body.0.extend_from_slice(key.as_bytes());
+                body.pin(pin);
+                PIN
+            }
+            Self::Ended { key, until } => {
+                body.0.extend_from_slice(key.as_bytes());
+                body.number(until.as_ms());
+                ENDED
+            }
+            Self::Rest { exit, variant, until } => {
+                body.exit(exit);
+                body.variant(variant);
+                body.number(until.as_ms());
+                REST
+            }
+            Self::Clock(offset_ms) => {
+                body.0.extend_from_slice(&offset_ms.to_le_bytes());
+                CLOCK
+            }
+            Self::Last => LAST,
+        };
+        (kind, body.0)
+    }
+
+    /// The checksum was right, so what does not fit was not written by this
+    /// version.
+    fn decode(kind: u8, body: &[u8]) -> Result<Self, Unreadable> {
+        let mut body = Reader(body);
+        let fact = match kind {
+            PIN => body.key().zip(body.pin()).map(|(key, pin)| Self::Pin(key, Box::new(pin))),
+            ENDED => body.key().zip(body.timestamp()).map(|(key, until)| Self::Ended { key, until }),
+            REST => body.rest(),
+            CLOCK => body.array().map(|bytes| Self::Clock(i64::from_le_bytes(bytes))),
+            LAST => Some(Self::Last),
+            _ => None,
+        };
+        fact.ok_or(Unreadable::Newer)
+    }
+}
+
+const NO_VARIANT: u8 = 0;
+const TOKEN: u8 = 1;
+const V4: u8 = 4;
+const V6: u8 = 6;
+
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn pin(&mut self, pin: &Pin) {
+        self.text(&pin.user);
+        self.text(pin.session.as_str());
+        self.number(pin.filter.iter().count() as u64);
+        for (key, value) in pin.filter.iter() {
+            self.text(key);
+            self.text(value);
+        }
+        self.exit(&pin.exit);
+        self.variant(&pin.variant);
+        self.0.extend_from_slice(&pin.via.to_le_bytes());
+        self.number(pin.made.as_ms());
+        self.number(millis(pin.expires, pin.made));
+        self.number(pin.idle.map_or(0, |idle| u64::from(idle.as_secs())));
+        self.number(millis(pin.used, pin.made));
+        self.number(u64::from(pin.rest_s));
+        self.number(u64::from(pin.moves));
+        self.0.extend_from_slice(&pin.version.to_le_bytes());
+    }
+
+    fn exit(&mut self, exit: &ExitName) {
+        self.text(&exit.pool);
+        self.text(&exit.id);
+    }
+
+    fn variant(&mut self, variant: &Variant) {
+        match variant {
+            Variant::None => self.0.push(NO_VARIANT),
+            Variant::Address(IpAddr::V4(ip)) => {
+                self.0.push(V4);
+                self.0.extend_from_slice(&ip.octets());
+            }
+            Variant::Address(IpAddr::V6(ip)) => {
+                self.0.push(V6);
+                self.0.extend_from_slice(&ip.octets());
+            }
+            Variant::Token(token) => {
+                self.0.push(TOKEN);
+                self.text(token);
+            }
+        }
+    }
+
+    fn text(&mut self, text: &str) {
+        self.number(text.len() as u64);
+        self.0.extend_from_slice(text.as_bytes());
+    }
+
+    /// Seven bits a byte, the last one without the high bit.
+    fn number(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.0.push(number as u8 | 0x80);
+            number >>= 7;
+        }
+        self.0.push(number as u8);
+    }
+}
+
+fn millis(later: Timestamp, earlier: Timestamp) -> u64 {
+    u64::try_from(later.since(earlier).as_millis()).unwrap_or(u64::MAX)
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(len)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let [byte] = self.array()?;
+            number |= u64::from(byte & 0x7f) << shift;
+            if byte < 0x80 {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    fn small(&mut self) -> Option<u32> {
+        u32::try_from(self.number()?).ok()
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        let len = usize::try_from(self.number()?).ok()?;
+        std::str::from_utf8(self.take(len)?).ok()
+    }
+
+    fn timestamp(&mut self) -> Option<Timestamp> {
+        self.number().map(Timestamp::from_ms)
+    }
+
+    fn key(&mut self) -> Option<SessionKey> {
+        self.array().map(SessionKey::from_bytes)
+    }
+
+    fn exit(&mut self) -> Option<ExitName> {
+        Some(ExitName { pool: self.text()?.into(), id: self.text()?.into() })
+    }
+
+    fn variant(&mut self) -> Option<Variant> {
+        Some(match self.array()? {
+            [NO_VARIANT] => Variant::None,
+            [V4] => Variant::Address(self.array::<4>()?.into()),
+            [V6] => Variant::Address(self.array::<16>()?.into()),
+            [TOKEN] => Variant::Token(Arc::from(self.text()?)),
+            _ => return None,
+        })
+    }
+
+    fn rest(&mut self) -> Option<Fact> {
+        Some(Fact::Rest { exit: self.exit()?, variant: self.variant()?, until: self.timestamp()? })
+    }
+
+    fn filter(&mut self) -> Option<Filter> {
+        let mut pairs = Vec::new();
+        for _ in 0..self.number()? {
+            pairs.push((label_key(self.text()?)?, self.text()?));
+        }
+        Some(Filter::new(pairs))
+    }
+
+    fn pin(&mut self) -> Option<Pin> {
+        let user = self.text()?.into();
+        let session = SessionId::new(self.text()?)?;
+        let filter = self.filter()?;
+        let (exit, variant) = (self.exit()?, self.variant()?);
+        let via = u32::from_le_bytes(self.array()?);
+        let made = self.number()?;
+        let expires = Timestamp::from_ms(made.checked_add(self.number()?)?);
+        let idle = match self.number()? {
+            0 => None,
+            secs => Some(Ttl::from_secs(secs)?),
+        };
+        let used = Timestamp::from_ms(made.checked_add(self.number()?)?);
+        let (rest_s, moves) = (self.small()?, self.small()?);
+        let version = u64::from_le_bytes(self.array()?);
+        let made = Timestamp::from_ms(made);
+        Some(Pin {
+            user,
+            session,
+            filter,
+            exit,
+            variant,
+            via,
+            made,
+            expires,
+            idle,
+            used,
+            rest_s,
+            moves,
+            version,
+        })
+    }
+}
