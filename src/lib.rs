@@ -4,6 +4,8 @@
 pub(crate) mod admin;
 pub(crate) mod admit;
 #[doc(hidden)]
+pub mod cli;
+#[doc(hidden)]
 pub mod clock;
 pub(crate) mod config;
 #[doc(hidden)]
@@ -20,6 +22,6 @@ pub(crate) mod serve;
 pub(crate) mod state;
 #[doc(hidden)]
 pub mod store;
-pub(crate) mod store;
 
 pub use config::{Config, ConfigSource, Finding, Findings};
+pub use gateway::{Gateway, Running, StartError};

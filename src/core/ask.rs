@@ -147,23 +147,39 @@ pub fn ask(
     })
 }
 
+impl Account {
+    /// Whether the user may use the pool of this name.
+    pub fn may_use(&self, pool: &str) -> bool {
+        self.pools.as_ref().is_none_or(|own| own.iter().any(|name| **name == *pool))
+    }
+
+    /// The pool of a request that names none. `None` where it is not there
+    /// now: a session must not slip into another pool because a file is away.
+    pub fn default_pool<'p>(&self, pools: &'p Pools) -> Option<&'p Arc<Pool>> {
+        let named = self.default_pool.as_ref().or_else(|| self.pools.as_ref()?.first());
+        let found = match named {
+            Some(name) => pools.pool(name),
+            None => pools.pool("default").or_else(|| pools.iter().next()),
+        };
+        found.filter(|pool| self.may_use(&pool.name))
+    }
+}
+
 fn pool(named: Option<&NameRef>, account: &Account, pools: &Pools) -> Result<Arc<Pool>, Fault> {
-    let allowed =
-        |pool: &Pool| account.pools.as_ref().is_none_or(|own| own.iter().any(|name| **name == *pool.name));
-    let forbidden = |name: &str| {
-        let detail = format!("there is no pool {name:?} for this user: see the pools that it may use");
-        Fault::new(Code::PoolForbidden, detail)
+    let found = match named {
+        Some(named) => pools.find(named).filter(|pool| account.may_use(&pool.name)),
+        None => account.default_pool(pools),
     };
-    if let Some(named) = named {
-        let short: String = named.as_str().chars().take(64).collect();
-        return pools.find(named).filter(|pool| allowed(pool)).cloned().ok_or_else(|| forbidden(&short));
-    }
-    let first = account.pools.as_ref().and_then(|own| own.first());
-    if let Some(name) = account.default_pool.as_ref().or(first) {
-        return pools.pool(name).filter(|pool| allowed(pool)).cloned().ok_or_else(|| forbidden(name));
-    }
-    let any = pools.pool("default").or_else(|| pools.iter().next());
-    any.filter(|pool| allowed(pool)).cloned().ok_or_else(|| forbidden("default"))
+    found.cloned().ok_or_else(|| {
+        let detail = match named {
+            Some(named) => {
+                let short: String = named.as_str().chars().take(64).collect();
+                format!("there is no pool {short:?} for this user: name one that it may use")
+            }
+            None => "this user has no default pool now: name one with -pool-<name>".to_owned(),
+        };
+        Fault::new(Code::PoolForbidden, detail)
+    })
 }
 
 fn labels(

@@ -218,6 +218,12 @@ impl LivePool {
         enter(exit, live, variant, Some(room), now)
     }
 
+    /// Whether a connection that is there already may be used on: its exit is
+    /// still in the pool, not off, not ejected.
+    pub(crate) fn is_open(&self, id: &str, now: Timestamp) -> bool {
+        self.standing(id).is_ok_and(|(_, live)| live.is_open(now))
+    }
+
     fn standing(&self, id: &str) -> Result<(&Arc<Exit>, &Arc<ExitState>), Closed> {
         let place = self.pool.position(id).and_then(|place| u32::try_from(place).ok());
         match place.and_then(|place| self.at(place)) {

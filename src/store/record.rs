@@ -205,7 +205,7 @@ impl Writer {
         self.number(pin.idle.map_or(0, |idle| u64::from(idle.as_secs())));
         self.number(millis(pin.used, pin.made));
         self.number(u64::from(pin.rest_s));
-        self.number(u64::from(pin.moves));
+        self.number(u64::from(pin.packed_moves()));
         self.0.extend_from_slice(&pin.version.to_le_bytes());
     }
 
@@ -347,7 +347,8 @@ impl<'a> Reader<'a> {
             idle,
             used,
             rest_s,
-            moves,
+            moves: moves >> 1,
+            same_address: moves & 1 == 1,
             version,
         })
     }

@@ -69,7 +69,7 @@ impl Slot {
         tail.extend_from_slice(session);
         pack_variant(&pin.variant, &mut tail);
         put_number(pin.rest_s, &mut tail);
-        put_number(pin.moves, &mut tail);
+        put_number(pin.packed_moves(), &mut tail);
         let filter = if pin.filter.is_empty() { 0 } else { names.filters.take(&pin.filter) + 1 };
         put_number(filter, &mut tail);
         Self {
@@ -110,7 +110,8 @@ impl Slot {
             idle: self.idle(),
             used: self.used(),
             rest_s,
-            moves,
+            moves: moves >> 1,
+            same_address: moves & 1 == 1,
             version: self.version,
         }
     }

@@ -1,9 +1,10 @@
 use proptest::prelude::*;
 
-use super::super::answer::{SessionNews, What};
+use super::super::answer::SessionNews;
 use super::super::framing::{self, Answered};
 use super::super::head::{HeadLimits, Scan, parse_request, parse_response};
 use super::*;
+use crate::core::pin::News;
 
 fn target(host: &str, port: u16) -> Target {
     let host = host.parse().map_or_else(|_| Host::Name(host.into()), Host::Ip);
@@ -224,7 +225,7 @@ fn response_head(head: &str) -> ResponseHead {
 }
 
 fn announce() -> Announce<'static> {
-    let session = SessionNews { what: What::Held, expires_in_s: 9, idle_s: None, same_address: false };
+    let session = SessionNews { what: News::Held, expires_in_s: 9, idle_s: None, same_address: false };
     Announce { pool: "p", exit: "e", address: None, session: Some(session) }
 }
 
