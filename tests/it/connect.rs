@@ -185,7 +185,8 @@ fn targets_that_no_one_can_read_are_refused() {
         "user@host:80",
         "http://host:80",
     ] {
-        let (_, answer) = gateway.connect("acme", target);
+        let text = format!("CONNECT {target} HTTP/1.1\r\nHost: x\r\n{}\r\n", basic("acme"));
+        let answer = gateway.client().send(text).answer("CONNECT");
         assert_eq!((answer.status, answer.code()), (400, "bad_target"), "CONNECT {target}");
     }
 }
