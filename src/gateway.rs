@@ -165,11 +165,7 @@ impl PinObserver for Ledger {
     }
 
     fn left(&self, pin: &crate::core::pin::Pin, at: Timestamp, why: Left) {
-        match why {
-            Left::Ended | Left::Moved => self.0.left(pin, at),
-            // What never was leaves nothing behind that would have to rest.
-            Left::Undone => self.0.left(&crate::core::pin::Pin { rest_s: 0, ..pin.clone() }, at),
-        }
+        self.0.left(pin, (why == Left::Ended).then_some(at));
     }
 
     fn rested(&self, exit: &crate::core::pin::ExitName, _: &crate::core::pin::Variant, until: Timestamp) {

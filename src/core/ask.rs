@@ -200,7 +200,7 @@ fn exit(name: &NameRef, pool: &Pool, filter: &Filter) -> Result<Arc<Exit>, Fault
         let detail = format!("pool {} has no exit {short:?}", pool.name);
         return Err(Fault::new(Code::ExitUnknown, detail));
     };
-    if !exit.labels.meet(filter) {
+    if !exit.meets(filter) {
         let detail = format!("exit {} does not have the labels asked for ({filter})", exit.name.id);
         return Err(Fault::new(Code::ParameterConflict, detail));
     }

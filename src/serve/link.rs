@@ -233,7 +233,7 @@ async fn dial(shared: &Shared, wish: &Wish, pick: Pick, purpose: Purpose, ttl: T
         target: &wish.judged,
         purpose,
         ttl,
-        asked: &wish.ask.filter,
+        asked: &wish.ask.labels,
         timeouts: &wish.ask.pool.timeouts,
     };
     match shared.dialer.dial(request).await {

@@ -21,7 +21,7 @@ use super::room::Sessions;
 use crate::core::exit::{Exit, Via};
 use crate::core::fault::Blame;
 use crate::core::health::{Change, Health, Outcome, Pass, TokenFailures};
-use crate::core::pin::{ExitName, Variant};
+use crate::core::pin::Variant;
 use crate::core::pool::HealthPolicy;
 use crate::core::prefix::{Addresses, InUse};
 use crate::core::target::Target;
@@ -38,7 +38,6 @@ const LEAST_RAMP: f64 = 0.001;
 /// The live side of one exit, the same object for as long as anything needs
 /// it, whatever pools come and go.
 pub(crate) struct ExitState {
-    name: ExitName,
     /// [`OPEN`], [`ON_TRIAL`], or the end of its ejection in ms: what
     /// `health` says, to be read without its lock.
     closed_until: AtomicU64,
@@ -64,9 +63,8 @@ struct Checked {
 
 impl ExitState {
     /// An exit that nothing is known of.
-    pub(super) fn new(name: ExitName) -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            name,
             closed_until: AtomicU64::new(OPEN),
             spotless: AtomicBool::new(true),
             connections: AtomicU32::new(0),
@@ -101,14 +99,9 @@ impl ExitState {
         self.publish(&checked);
     }
 
-    /// Its identity.
-    pub(crate) fn name(&self) -> &ExitName {
-        &self.name
-    }
-
     /// Whether anything but the registry and pools still counts on it.
-    pub(super) fn is_needed(&self) -> bool {
-        self.connections.load(Relaxed) > 0 || self.sessions.taken() > 0
+    pub(super) fn is_needed(&self, now: Timestamp) -> bool {
+        self.connections.load(Relaxed) > 0 || self.sessions.are_any(now)
     }
 
     /// How many connections it carries.
