@@ -117,10 +117,24 @@ fn from_url(scheme: &str, rest: &str) -> Result<Written, String> {
     };
     let at = Target::parse(authority.strip_suffix('/').unwrap_or(authority));
     let Target { host, port } = at.map_err(|fault| fault.detail().to_owned())?;
-    let written = userinfo.map(|userinfo| userinfo.split_once(':').unwrap_or((userinfo, "")));
+    let written = userinfo.map(|userinfo| split_user(userinfo).unwrap_or((userinfo, "")));
     let credential = written.map(|(user, password)| credential(scheme, user, password)).transpose()?;
     let upstream = Upstream { scheme, host, port, credential, trust: Trust::System };
     Ok(Written::new(Via::Upstream(Arc::new(upstream)), written))
+}
+
+/// At the first colon that is no part of a placeholder such as `{session:12}`.
+fn split_user(userinfo: &str) -> Option<(&str, &str)> {
+    let mut depth = 0_u32;
+    for (at, byte) in userinfo.bytes().enumerate() {
+        match byte {
+            b'{' => depth += 1,
+            b'}' => depth = depth.saturating_sub(1),
+            b':' if depth == 0 => return Some((&userinfo[..at], &userinfo[at + 1..])),
+            _ => {}
+        }
+    }
+    None
 }
 
 fn credential(scheme: Scheme, user: &str, password: &str) -> Result<Credential, String> {

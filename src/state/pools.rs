@@ -223,6 +223,11 @@ impl LivePool {
         self.standing(id).is_ok_and(|(_, live)| live.is_open(now))
     }
 
+    /// What the exit's last failed dial said.
+    pub(crate) fn last_failure(&self, id: &str) -> Option<Arc<str>> {
+        self.standing(id).ok()?.1.last_failure()
+    }
+
     fn standing(&self, id: &str) -> Result<(&Arc<Exit>, &Arc<ExitState>), Closed> {
         let place = self.pool.position(id).and_then(|place| u32::try_from(place).ok());
         match place.and_then(|place| self.at(place)) {
