@@ -37,6 +37,7 @@ mod schema;
 mod values;
 mod via;
 pub(crate) mod watch;
+mod words;
 
 pub(crate) use crate::observe::log::Format as LogFormat;
 pub(crate) use describe::describe;

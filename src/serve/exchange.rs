@@ -162,7 +162,7 @@ impl<'a> Exchange<'a> {
             }
             // A client that waits for its 100 does not stall: the answerer does.
             let client_is_due =
-                !self.sent_all() && !self.deaf && !(self.asked.expects_continue && self.interims == 0);
+                !self.sent_all() && !self.deaf && (!self.asked.expects_continue || self.interims > 0);
             if client_is_due {
                 ready!(stall.poll(cx));
                 let detail = "the request's body stopped arriving";

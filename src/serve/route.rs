@@ -90,7 +90,15 @@ impl<'a> Route<'a> {
             ttl: self.session.ttl,
             ..self.new_pin(&self.tried)
         };
-        let mut pick = self.pool.place(&ask, self.now(), &mut rand::rng())?;
+        let placed = self.pool.place(&ask, self.now(), &mut rand::rng());
+        let mut pick = match placed {
+            // Pins that have ended are swept now and then; their room is free.
+            Err(none) if none.lacks_room() => {
+                self.shared.store.sweep().await;
+                self.pool.place(&ask, self.now(), &mut rand::rng())?
+            }
+            placed => placed?,
+        };
         let claim = self.shared.store.claim(self.session.key, self.proposal(&pick)).await?;
         Ok(adopt(claim, &mut pick).then_use(pick))
     }
