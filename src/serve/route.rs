@@ -83,13 +83,17 @@ impl<'a> Route<'a> {
             ..self.new_pin(&self.tried)
         };
         let placed = self.pool.place(&ask, self.now(), &mut rand::rng());
-        let mut pick = match placed {
-            // Pins that have ended are swept now and then; their room is free.
-            Err(none) if none.lacks_room() => {
-                self.shared.store.sweep().await;
-                self.pool.place(&ask, self.now(), &mut rand::rng())?
-            }
-            placed => placed?,
+        // Pins that have ended are swept now and then; their room is free.
+        let crowded = match &placed {
+            Err(none) => none.lacks_room(),
+            Ok(pick) => pick.shares_address(),
+        };
+        let mut pick = if crowded {
+            drop(placed);
+            self.shared.store.sweep().await;
+            self.pool.place(&ask, self.now(), &mut rand::rng())?
+        } else {
+            placed?
         };
         let claim = self.shared.store.claim(self.session.key, self.proposal(&pick)).await?;
         Ok(adopt(claim, &mut pick).then_use(pick))

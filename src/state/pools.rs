@@ -50,6 +50,11 @@ pub(crate) struct Pick {
 }
 
 impl Pick {
+    /// Whether the room's address of a prefix is another pin's as well.
+    pub(crate) fn shares_address(&self) -> bool {
+        self.room.as_ref().is_some_and(Room::is_shared)
+    }
+
     /// The address that origins see, when it is known.
     pub(crate) fn address(&self) -> Option<IpAddr> {
         self.exit.address_for(&self.variant)
