@@ -1,3 +1,5 @@
+//! Dials from addresses of our own.
+
 use super::*;
 
 fn ip(text: &str) -> IpAddr {
