@@ -70,7 +70,8 @@ impl Source {
     }
 
     fn is_test_file(&self) -> bool {
-        self.path.file_name().is_some_and(|name| name == "tests.rs")
+        self.path.components().any(|part| part.as_os_str() == "tests.rs")
+            || self.path.components().skip(1).any(|part| part.as_os_str() == "tests")
     }
 
     /// The lines before the tests.

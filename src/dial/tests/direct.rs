@@ -1,5 +1,3 @@
-//! Dials from addresses of our own.
-
 use super::*;
 
 fn ip(text: &str) -> IpAddr {
