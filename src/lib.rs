@@ -20,6 +20,5 @@ pub(crate) mod serve;
 pub(crate) mod state;
 #[doc(hidden)]
 pub mod store;
-pub(crate) mod store;
 
 pub use config::{Config, ConfigSource, Finding, Findings};
