@@ -23,6 +23,7 @@ use super::journal::{self, Findings};
 use super::record::{Fact, Record};
 use super::rescue::{self, Rescued};
 use super::{Damage, StoreError};
+use crate::core::pin::Pin;
 use crate::core::session::SessionKey;
 
 /// One open database.
@@ -64,11 +65,19 @@ impl Op {
         let (space, place) = match &record.fact {
             Fact::Pin(key, _) => (Space::Pins, key.as_bytes().to_vec()),
             Fact::Ended { key, .. } => (Space::Ended, key.as_bytes().to_vec()),
-            Fact::Rest { .. } => (Space::Rests, record.number.to_be_bytes().to_vec()),
+            Fact::Rest { key, version, .. } => {
+                (Space::Rests, [&key.as_bytes()[..], &version.to_be_bytes()].concat())
+            }
             Fact::Clock(_) => (Space::Meta, b"clock".to_vec()),
             Fact::Last => (Space::Meta, b"last".to_vec()),
         };
         Self { space, place, record: Some(record.encode()) }
+    }
+
+    /// As [`Op::put`] of a [`Fact::Pin`] that need not be made for it.
+    pub(super) fn pin(number: u64, key: SessionKey, pin: &Pin) -> Self {
+        let record = Some(Record::encode_pin(number, key, pin));
+        Self { space: Space::Pins, place: key.as_bytes().to_vec(), record }
     }
 
     /// Removes a key's record.
@@ -206,8 +215,11 @@ impl Folder {
             fs::rename(&unfinished, &database)?;
             sync_folder(&self.path)?;
         }
+        check_complete(&database)?;
         journal::mend_all(&database, &self.aside(), findings)?;
-        Engine::open(&database)
+        let engine = Engine::open(&database)?;
+        engine.merge(&findings.salvaged)?;
+        Ok(engine)
     }
 
     fn rescue(&self, why: &EngineError, findings: &mut Findings) -> Result<(), EngineError> {
@@ -258,6 +270,18 @@ impl Folder {
 
     fn mark_path(&self) -> PathBuf {
         self.path.join("pins.mark")
+    }
+
+    /// Whether the disk takes a file of some size.
+    pub(super) fn try_writing(&self) -> io::Result<()> {
+        const SIZE: usize = 1 << 20;
+        let path = self.path.join("pins.probe");
+        let written = File::create(&path).and_then(|mut file| {
+            file.write_all(&vec![1; SIZE])?;
+            file.sync_data()
+        });
+        let removed = fs::remove_file(&path);
+        written.and(removed)
     }
 
     /// Has the disk keep what the engine wrote to its journal. Through a
@@ -316,6 +340,42 @@ impl Engine {
         })
     }
 
+    /// Writes records that were salvaged, unless it has newer ones of the
+    /// same thing.
+    fn merge(&self, salvaged: &[Record]) -> Result<(), EngineError> {
+        for record in salvaged {
+            let op = Op::put(record);
+            let mut newest = self.number_at(op.space, &op.place)?;
+            if let Fact::Pin(key, _) = record.fact {
+                newest = newest.max(self.number_at(Space::Ended, key.as_bytes())?);
+            }
+            if record.number <= newest {
+                continue;
+            }
+            let mut ops = vec![op];
+            if let Fact::Ended { key, .. } = record.fact
+                && self.number_at(Space::Pins, key.as_bytes())? < record.number
+            {
+                ops.push(Op::remove(Space::Pins, key));
+            }
+            self.commit(ops.into_iter(), false)?;
+        }
+        Ok(())
+    }
+
+    fn number_at(&self, space: Space, place: &[u8]) -> Result<u64, EngineError> {
+        caught(|| {
+            let record = self.spaces[space as usize].get(place)?;
+            Ok(record.and_then(|record| Record::number_of(&record)).unwrap_or(0))
+        })
+    }
+
+    /// Moves what is in memory to tables.
+    #[cfg(test)]
+    pub(super) fn flush(&self, space: Space) {
+        self.spaces[space as usize].rotate_memtable_and_wait().unwrap();
+    }
+
     /// fjall halts a writer that is far ahead of its flushes, and for ever if
     /// they have failed. So we never come that far.
     fn wait_for_room(&self) -> Result<(), EngineError> {
@@ -347,6 +407,27 @@ fn caught<T>(f: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineErro
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         Err(EngineError::Panic(text.unwrap_or_default()))
     })
+}
+
+/// Whether all is there that belongs to a database of ours. fjall itself would
+/// begin what is missing anew: without a journal it begins its sequence
+/// numbers again and does not see its own tables; a keyspace without its
+/// `current` file, or that a new meta keyspace does not name, it deletes.
+fn check_complete(database: &Path) -> io::Result<()> {
+    let missing = |what: &str| Err(io::Error::new(io::ErrorKind::NotFound, format!("{what} is missing")));
+    if journal::journals(database)?.is_empty() {
+        return missing("the journal");
+    }
+    if !database.join("version").try_exists()? {
+        return missing("the version file");
+    }
+    // The first is fjall's own, for the names of the others.
+    for number in 0..=Space::ALL.len() {
+        if !database.join(format!("keyspaces/{number}/current")).try_exists()? {
+            return missing(&format!("keyspace {number}"));
+        }
+    }
+    Ok(())
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {

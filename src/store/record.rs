@@ -49,8 +49,9 @@ pub(super) enum Fact {
     /// The key's pin was ended before its time, which is over at `until`:
     /// then no older record of it can be taken for a live pin.
     Ended { key: SessionKey, until: Timestamp },
-    /// The exit's room stays taken.
-    Rest { exit: ExitName, variant: Variant, until: Timestamp },
+    /// The exit's room stays taken by a pin that ended; key and version are
+    /// the pin's.
+    Rest { key: SessionKey, version: u64, exit: ExitName, variant: Variant, until: Timestamp },
     /// The wall clock is ahead of the gateway's by so many milliseconds.
     Clock(i64),
     /// There were records up to this number. Written beside removals, which
@@ -70,16 +71,39 @@ pub(super) enum Unreadable {
 impl Record {
     /// As bytes.
     pub(super) fn encode(&self) -> Vec<u8> {
-        let (kind, body) = self.fact.encode();
-        let mut bytes = Vec::with_capacity(HEAD + body.len() + CHECKSUM);
-        bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&[VERSION, kind]);
-        // Names are bounded by the configuration far below 64 KiB.
-        bytes.extend_from_slice(&u16::try_from(body.len()).unwrap_or(u16::MAX).to_le_bytes());
-        bytes.extend_from_slice(&self.number.to_le_bytes());
-        bytes.extend_from_slice(&body);
-        bytes.extend_from_slice(&xxh3_64(&bytes).to_le_bytes());
-        bytes
+        let mut bytes = match &self.fact {
+            Fact::Pin(key, pin) => return Self::encode_pin(self.number, *key, pin),
+            Fact::Ended { key, until } => {
+                let mut bytes = Writer::new(ENDED, self.number);
+                bytes.array(key.as_bytes());
+                bytes.number(until.as_ms());
+                bytes
+            }
+            Fact::Rest { key, version, exit, variant, until } => {
+                let mut bytes = Writer::new(REST, self.number);
+                bytes.array(key.as_bytes());
+                bytes.array(&version.to_le_bytes());
+                bytes.exit(exit);
+                bytes.variant(variant);
+                bytes.number(until.as_ms());
+                bytes
+            }
+            Fact::Clock(offset_ms) => {
+                let mut bytes = Writer::new(CLOCK, self.number);
+                bytes.array(&offset_ms.to_le_bytes());
+                bytes
+            }
+            Fact::Last => Writer::new(LAST, self.number),
+        };
+        bytes.finish()
+    }
+
+    /// As [`Record::encode`] of a [`Fact::Pin`] that need not be made for it.
+    pub(super) fn encode_pin(number: u64, key: SessionKey, pin: &Pin) -> Vec<u8> {
+        let mut bytes = Writer::new(PIN, number);
+        bytes.array(key.as_bytes());
+        bytes.pin(pin);
+        bytes.finish()
     }
 
     /// From exactly the bytes of one record.
@@ -137,34 +161,6 @@ impl Record {
 }
 
 impl Fact {
-    fn encode(&self) -> (u8, Vec<u8>) {
-        let mut body = Writer(Vec::with_capacity(160));
-        let kind = match self {
-            Self::Pin(key, pin) => {
-                body.0.extend_from_slice(key.as_bytes());
-                body.pin(pin);
-                PIN
-            }
-            Self::Ended { key, until } => {
-                body.0.extend_from_slice(key.as_bytes());
-                body.number(until.as_ms());
-                ENDED
-            }
-            Self::Rest { exit, variant, until } => {
-                body.exit(exit);
-                body.variant(variant);
-                body.number(until.as_ms());
-                REST
-            }
-            Self::Clock(offset_ms) => {
-                body.0.extend_from_slice(&offset_ms.to_le_bytes());
-                CLOCK
-            }
-            Self::Last => LAST,
-        };
-        (kind, body.0)
-    }
-
     /// The checksum was right, so what does not fit was not written by this
     /// version.
     fn decode(kind: u8, body: &[u8]) -> Result<Self, Unreadable> {
@@ -186,9 +182,33 @@ const TOKEN: u8 = 1;
 const V4: u8 = 4;
 const V6: u8 = 6;
 
+/// A record in the making.
 struct Writer(Vec<u8>);
 
 impl Writer {
+    fn new(kind: u8, number: u64) -> Self {
+        let mut bytes = Self(Vec::with_capacity(192));
+        bytes.array(&MAGIC);
+        bytes.array(&[VERSION, kind]);
+        bytes.array(&[0; 2]); // the length; see `finish`
+        bytes.array(&number.to_le_bytes());
+        bytes
+    }
+
+    /// Fills in the length and adds the checksum. (Names are bounded by the
+    /// configuration far below 64 KiB; one that is not could not be read.)
+    fn finish(mut self) -> Vec<u8> {
+        let len = u16::try_from(self.0.len() - HEAD).unwrap_or(u16::MAX);
+        self.0[6..8].copy_from_slice(&len.to_le_bytes());
+        let checksum = xxh3_64(&self.0);
+        self.array(&checksum.to_le_bytes());
+        self.0
+    }
+
+    fn array<const N: usize>(&mut self, bytes: &[u8; N]) {
+        self.0.extend_from_slice(bytes);
+    }
+
     fn pin(&mut self, pin: &Pin) {
         self.text(&pin.user);
         self.text(pin.session.as_str());
@@ -199,14 +219,14 @@ impl Writer {
         }
         self.exit(&pin.exit);
         self.variant(&pin.variant);
-        self.0.extend_from_slice(&pin.via.to_le_bytes());
+        self.array(&pin.via.to_le_bytes());
         self.number(pin.made.as_ms());
         self.number(millis(pin.expires, pin.made));
         self.number(pin.idle.map_or(0, |idle| u64::from(idle.as_secs())));
         self.number(millis(pin.used, pin.made));
         self.number(u64::from(pin.rest_s));
         self.number(u64::from(pin.moves));
-        self.0.extend_from_slice(&pin.version.to_le_bytes());
+        self.array(&pin.version.to_le_bytes());
     }
 
     fn exit(&mut self, exit: &ExitName) {
@@ -219,11 +239,11 @@ impl Writer {
             Variant::None => self.0.push(NO_VARIANT),
             Variant::Address(IpAddr::V4(ip)) => {
                 self.0.push(V4);
-                self.0.extend_from_slice(&ip.octets());
+                self.array(&ip.octets());
             }
             Variant::Address(IpAddr::V6(ip)) => {
                 self.0.push(V6);
-                self.0.extend_from_slice(&ip.octets());
+                self.array(&ip.octets());
             }
             Variant::Token(token) => {
                 self.0.push(TOKEN);
@@ -308,7 +328,13 @@ impl<'a> Reader<'a> {
     }
 
     fn rest(&mut self) -> Option<Fact> {
-        Some(Fact::Rest { exit: self.exit()?, variant: self.variant()?, until: self.timestamp()? })
+        Some(Fact::Rest {
+            key: self.key()?,
+            version: u64::from_le_bytes(self.array()?),
+            exit: self.exit()?,
+            variant: self.variant()?,
+            until: self.timestamp()?,
+        })
     }
 
     fn filter(&mut self) -> Option<Filter> {

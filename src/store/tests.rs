@@ -1,5 +1,7 @@
 //! The store on real files.
 
+mod damage;
+
 use std::sync::Mutex;
 
 use super::*;
