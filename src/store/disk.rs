@@ -471,7 +471,7 @@ impl Writer {
         // A key that is in the map again has a new record, or will have one
         // when this thread comes to it.
         let gone = some.into_iter().filter(|key| !self.local.has(*key));
-        let _ = engine.commit(gone.map(|key| Op::remove(Space::Pins, key)), false);
+        let _ = engine.commit(gone.map(|key| Op::unpin(key)), false);
     }
 
     /// Removes records of what is over anyway.
@@ -484,7 +484,7 @@ impl Writer {
                 let fact = Record::decode(record).map(|record| record.fact);
                 let Ok(Fact::Ended { until, .. } | Fact::Rest { until, .. }) = fact else { return };
                 if until <= now {
-                    over.push(Op { space, place: place.to_vec(), record: None });
+                    over.push(Op::remove(place.to_vec()));
                 }
             });
             if looked.is_err() {
@@ -538,7 +538,7 @@ fn ops(batch: &[Job]) -> Vec<Op> {
         all.push(Op::put(&Record { number: last.number, fact: Fact::Last }));
     }
     let mut seen = HashSet::with_capacity(all.len());
-    let mut kept: Vec<_> = all.iter().rev().map(|op| seen.insert((op.space, &op.place))).collect();
+    let mut kept: Vec<_> = all.iter().rev().map(|op| seen.insert(&op.place)).collect();
     kept.reverse();
     let mut kept = kept.into_iter();
     all.retain(|_| kept.next() == Some(true));
@@ -561,11 +561,11 @@ impl Job {
             Change::Ended { key, at, before } => {
                 to.push(put(Fact::Ended { key: *key, until: before.pin.expires }));
                 to.extend(rest(*key, &before.pin, *at).map(put));
-                to.push(Op::remove(Space::Pins, *key));
+                to.push(Op::unpin(*key));
             }
             Change::Expired { key, pin } => {
                 to.extend(rest(*key, pin, pin.ends()).map(put));
-                to.push(Op::remove(Space::Pins, *key));
+                to.push(Op::unpin(*key));
             }
             Change::Clock(offset_ms) => to.push(put(Fact::Clock(*offset_ms))),
         }

@@ -72,8 +72,15 @@ fn mend(path: &Path, aside: &Path, findings: &mut Findings) -> io::Result<()> {
     // The end of a batch is written last: without one in it, this is a write
     // that was not finished, and nobody was told that it was.
     let torn = !rest.windows(TRAILER.len()).any(|window| window == TRAILER);
-    let kept = if torn { String::new() } else { format!("; kept in {}", rescue::copy_aside(path, aside)?) };
-    let what = if torn { "an unfinished write" } else { "unreadable" };
+    let kept = if torn {
+        String::new()
+    } else {
+        match rescue::copy_aside(path, aside) {
+            Ok(copy) => format!("; kept in {copy}"),
+            Err(e) => format!("; there was no room to keep them ({e})"),
+        }
+    };
+    let what = if torn { "an unfinished or cut write" } else { "unreadable" };
     let lost = format!(
         "{what}: {} bytes from byte {sound} on, of which {} records could be read{kept}",
         rest.len(),

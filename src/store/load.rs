@@ -102,7 +102,7 @@ impl Loaded {
         // The gateway's clock as it will be.
         let now = Timestamp::from_ms(wall.as_ms().saturating_add_signed(loaded.offset_ms.saturating_neg()));
         engine.each(Space::Pins, |place, bytes| match Record::decode(bytes) {
-            Ok(Record { number, fact: Fact::Pin(key, pin) }) if key.as_bytes() == place => {
+            Ok(Record { number, fact: Fact::Pin(key, pin) }) if place.ends_with(key.as_bytes()) => {
                 loaded.pin(key, *pin, number, now);
             }
             record => loaded.note_unread(&record),

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::store::engine::{Folder, Space};
+use crate::store::engine::Folder;
 
 /// A folder with pins in tables, in a journal, and ended ones; closed.
 struct Scene {
@@ -26,7 +26,7 @@ impl Scene {
         // From the journal into tables.
         let folder = Folder::lock(bench.folder.path()).unwrap();
         let opened = folder.open(|_, _| Ok(())).unwrap();
-        opened.engine.flush(Space::Pins);
+        opened.engine.flush();
         drop((opened, folder));
         let (store, report) = bench.open();
         assert_eq!(report.damage, []);
