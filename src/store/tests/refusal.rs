@@ -19,7 +19,8 @@ fn limit_files(bytes: Option<u64>) {
 async fn a_refusing_disk_fails_new_sessions_and_keeps_the_old() {
     let folder = tempfile::tempdir().unwrap();
     let child = run_child("refusal::refused_and_taken_again", folder.path()).output().unwrap();
-    assert!(child.status.success(), "{child:#?}");
+    let said = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success() && said.contains("1 passed"), "{child:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
