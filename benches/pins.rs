@@ -138,6 +138,7 @@ fn pin(n: usize) -> Pin {
         used: now,
         rest_s: 0,
         moves: 0,
+        same_address: false,
         version: 0,
     }
 }

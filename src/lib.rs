@@ -4,6 +4,8 @@
 pub(crate) mod admin;
 pub(crate) mod admit;
 #[doc(hidden)]
+pub mod cli;
+#[doc(hidden)]
 pub mod clock;
 pub(crate) mod config;
 #[doc(hidden)]
@@ -22,3 +24,4 @@ pub(crate) mod state;
 pub mod store;
 
 pub use config::{Config, ConfigSource, Finding, Findings};
+pub use gateway::{Gateway, Running, StartError};

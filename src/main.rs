@@ -1,3 +1,7 @@
 //! The `moorgate` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    moorgate::cli::main()
+}

@@ -107,7 +107,8 @@ impl Meaning {
         let session = ask.and_then(|ask| ask.session.as_ref());
         let ttl = session.map(|s| s.ttl).or(p.ttl);
         let idle = session.and_then(|s| s.idle).or(p.idle);
-        let pool = ask.map(|ask| ask.pool.name.to_string()).or_else(|| p.pool.as_ref().map(|n| n.as_str().into()));
+        let pool =
+            ask.map(|ask| ask.pool.name.to_string()).or_else(|| p.pool.as_ref().map(|n| n.as_str().into()));
         let exit = ask.and_then(|ask| ask.exit.as_ref()).map(|exit| exit.name.id.to_string());
         let exit = exit.or_else(|| p.exit.as_ref().map(|name| name.as_str().into()));
         let failover = ask.map(|ask| ask.failover).or(p.failover);
@@ -152,6 +153,12 @@ impl Meaning {
 }
 
 impl Wrong {
+    /// The secret is wrong; it is not shown.
+    pub(super) fn of_secret(credential: &str, fault: Fault) -> Self {
+        let (username, _) = credential.split_once(':').unwrap_or((credential, ""));
+        Self { username: username.to_owned(), fault, at: username.len() }
+    }
+
     pub(super) fn json(&self) -> Value {
         json!({ "code": self.fault.code().name(), "at": self.at, "detail": self.fault.detail() })
     }

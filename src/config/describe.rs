@@ -70,7 +70,7 @@ fn write_user(out: &mut String, user: &User, pools: &Pools) -> fmt::Result {
         None => write!(out, "every pool")?,
         Some(names) => write!(out, "{} {}", counted("pool", names.len()), names.join(", "))?,
     }
-    match user.default_pool(pools) {
+    match user.account().default_pool(pools) {
         Some(pool) => write!(out, ", default {}", pool.name)?,
         None => write!(out, ", no default pool now")?,
     }

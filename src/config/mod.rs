@@ -17,8 +17,9 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::core::ask::{Account, GatewayBounds};
 use crate::core::policy::TargetPolicy;
-use crate::core::pool::{Affinity, DialTimeouts, Failover, Pool, Pools, SessionBounds};
+use crate::core::pool::{Affinity, DialTimeouts, Failover, Pools, SessionBounds};
 use crate::core::secret::Secret;
 use crate::core::session::{Filter, UserName};
 use crate::core::time::Ttl;
@@ -36,7 +37,9 @@ mod schema;
 mod values;
 mod via;
 pub(crate) mod watch;
+mod words;
 
+pub(crate) use crate::observe::log::Format as LogFormat;
 pub(crate) use describe::describe;
 pub use findings::{Finding, Findings};
 pub(crate) use schema::{SchemaKind, schema};
@@ -80,6 +83,8 @@ pub struct Config {
     /// What relative paths in pool files are looked for in, when they are not
     /// beside them.
     folder: PathBuf,
+    /// What it was made of, to be read again.
+    source: ConfigSource,
     /// Names of pools that the configuration uses, to be looked for in each
     /// new snapshot of them.
     pool_names: Vec<(Arc<str>, Place)>,
@@ -140,21 +145,15 @@ pub(crate) struct User {
 }
 
 impl User {
-    /// The pool of a request that names none: the user's `default_pool`; else
-    /// the first of its `pools`; else, for a user of all pools, the one named
-    /// `default`; else the first. `None` where that pool is not there now: a
-    /// session must not slip into another pool because a file is away.
-    pub(crate) fn default_pool<'p>(&self, pools: &'p Pools) -> Option<&'p Arc<Pool>> {
-        let named = self.default_pool.as_ref().or_else(|| self.pools.as_ref()?.first());
-        match named {
-            Some(name) => pools.pool(name),
-            None => pools.pool("default").or_else(|| pools.iter().next()),
+    /// What is known of the user when its requests are judged.
+    pub(crate) fn account(&self) -> Account {
+        Account {
+            name: self.name.clone(),
+            pools: self.pools.as_ref().map(|pools| pools.iter().map(|name| (**name).into()).collect()),
+            default_pool: self.default_pool.as_deref().map(Into::into),
+            sessions: self.sessions,
+            affinity: self.affinity,
         }
-    }
-
-    /// Whether it may use the pool of this name.
-    pub(crate) fn may_use(&self, pool: &str) -> bool {
-        self.pools.as_ref().is_none_or(|pools| pools.iter().any(|name| **name == *pool))
     }
 }
 
@@ -165,6 +164,15 @@ pub(crate) enum Password {
     Plain(Secret),
     /// A PHC string of argon2, known to be well-formed.
     Phc(Secret),
+}
+
+impl Password {
+    /// The secret, or its PHC string.
+    pub(crate) fn as_written(&self) -> &Secret {
+        match self {
+            Self::Plain(secret) | Self::Phc(secret) => secret,
+        }
+    }
 }
 
 /// Sessions of the whole gateway.
@@ -232,15 +240,6 @@ pub(crate) struct Log {
     pub(crate) access: bool,
 }
 
-/// How a log line is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum LogFormat {
-    /// For people.
-    Text,
-    /// For programs: a JSON object a line.
-    Json,
-}
-
 impl Config {
     /// Reads the configuration and makes of it what is meant; with it come
     /// warnings, which stop nothing. Pools are read by [`load_pools`].
@@ -250,6 +249,22 @@ impl Config {
     /// Everything that is wrong with it, not only the first.
     pub fn load(source: &ConfigSource) -> Result<(Self, Vec<Finding>), Findings> {
         compile::config(source, &Environment::of_process())
+    }
+
+    /// What it was made of.
+    pub(crate) fn source(&self) -> &ConfigSource {
+        &self.source
+    }
+
+    /// Bounds of all sessions.
+    pub(crate) fn bounds(&self) -> GatewayBounds {
+        let bounds = &self.sessions.bounds;
+        GatewayBounds {
+            default_ttl: bounds.default_ttl.unwrap_or(Ttl::MIN),
+            min_ttl: bounds.min_ttl.unwrap_or(Ttl::MIN),
+            max_ttl: bounds.max_ttl.unwrap_or(Ttl::MAX),
+            idle: bounds.idle,
+        }
     }
 }
 

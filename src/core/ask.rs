@@ -111,7 +111,7 @@ pub fn judge(parameters: &Parameters, account: &Account, gateway: &GatewayBounds
 ///
 /// # Errors
 /// `pool_forbidden`, then what only the pool can tell: `exit_unknown`,
-/// `parameter_conflict` (an exit without the labels), `ttl_out_of_range`.
+/// `ttl_out_of_range`.
 pub fn ask(
     parameters: Parameters,
     defaults: &Parameters,
@@ -123,7 +123,7 @@ pub fn ask(
     let pool = pool(parameters.pool.as_ref().or(defaults.pool.as_ref()), account, pools)?;
     let labels = labels(parameters.labels, &defaults.labels);
     let filter = Filter::new(labels.iter().map(|(key, value)| (*key, &**value)));
-    let exit = parameters.exit.map(|name| exit(&name, &pool, &filter)).transpose()?;
+    let exit = parameters.exit.map(|name| exit(&name, &pool)).transpose()?;
     let bounds = Bounds::of(gateway, [&account.sessions, &pool.sessions]);
     bounds.check("ttl", parameters.ttl)?;
 
@@ -147,23 +147,39 @@ pub fn ask(
     })
 }
 
+impl Account {
+    /// Whether the user may use the pool of this name.
+    pub fn may_use(&self, pool: &str) -> bool {
+        self.pools.as_ref().is_none_or(|own| own.iter().any(|name| **name == *pool))
+    }
+
+    /// The pool of a request that names none. `None` where it is not there
+    /// now: a session must not slip into another pool because a file is away.
+    pub fn default_pool<'p>(&self, pools: &'p Pools) -> Option<&'p Arc<Pool>> {
+        let named = self.default_pool.as_ref().or_else(|| self.pools.as_ref()?.first());
+        let found = match named {
+            Some(name) => pools.pool(name),
+            None => pools.pool("default").or_else(|| pools.iter().next()),
+        };
+        found.filter(|pool| self.may_use(&pool.name))
+    }
+}
+
 fn pool(named: Option<&NameRef>, account: &Account, pools: &Pools) -> Result<Arc<Pool>, Fault> {
-    let allowed =
-        |pool: &Pool| account.pools.as_ref().is_none_or(|own| own.iter().any(|name| **name == *pool.name));
-    let forbidden = |name: &str| {
-        let detail = format!("there is no pool {name:?} for this user: see the pools that it may use");
-        Fault::new(Code::PoolForbidden, detail)
+    let found = match named {
+        Some(named) => pools.find(named).filter(|pool| account.may_use(&pool.name)),
+        None => account.default_pool(pools),
     };
-    if let Some(named) = named {
-        let short: String = named.as_str().chars().take(64).collect();
-        return pools.find(named).filter(|pool| allowed(pool)).cloned().ok_or_else(|| forbidden(&short));
-    }
-    let first = account.pools.as_ref().and_then(|own| own.first());
-    if let Some(name) = account.default_pool.as_ref().or(first) {
-        return pools.pool(name).filter(|pool| allowed(pool)).cloned().ok_or_else(|| forbidden(name));
-    }
-    let any = pools.pool("default").or_else(|| pools.iter().next());
-    any.filter(|pool| allowed(pool)).cloned().ok_or_else(|| forbidden("default"))
+    found.cloned().ok_or_else(|| {
+        let detail = match named {
+            Some(named) => {
+                let short: String = named.as_str().chars().take(64).collect();
+                format!("there is no pool {short:?} for this user: name one that it may use")
+            }
+            None => "this user has no default pool now: name one with -pool-<name>".to_owned(),
+        };
+        Fault::new(Code::PoolForbidden, detail)
+    })
 }
 
 fn labels(
@@ -178,16 +194,12 @@ fn labels(
     own
 }
 
-fn exit(name: &NameRef, pool: &Pool, filter: &Filter) -> Result<Arc<Exit>, Fault> {
+fn exit(name: &NameRef, pool: &Pool) -> Result<Arc<Exit>, Fault> {
     let short: String = name.as_str().chars().take(128).collect();
     let Some(exit) = pool.find_exit(name) else {
         let detail = format!("pool {} has no exit {short:?}", pool.name);
         return Err(Fault::new(Code::ExitUnknown, detail));
     };
-    if !exit.labels.meet(filter) {
-        let detail = format!("exit {} does not have the labels asked for ({filter})", exit.name.id);
-        return Err(Fault::new(Code::ParameterConflict, detail));
-    }
     Ok(exit.clone())
 }
 

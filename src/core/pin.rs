@@ -37,6 +37,16 @@ pub enum Variant {
     Token(Arc<str>),
 }
 
+impl Variant {
+    /// The address that it is, where it is one.
+    pub fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Address(address) => Some(*address),
+            Self::None | Self::Token(_) => None,
+        }
+    }
+}
+
 /// A session's pin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pin {
@@ -66,6 +76,8 @@ pub struct Pin {
     pub rest_s: u32,
     /// How often it was moved.
     pub moves: u32,
+    /// The last move was to an exit with the same address.
+    pub same_address: bool,
     /// Drawn anew at each claim and move, never at a touch, so that a move
     /// can name the pin that it saw.
     pub version: u64,
@@ -87,6 +99,12 @@ impl Pin {
         now < self.ends()
     }
 
+    /// How often it was moved, and in the lowest bit whether the last move
+    /// kept the address: as pins are stored.
+    pub(crate) fn packed_moves(&self) -> u32 {
+        self.moves.min(u32::MAX >> 1) << 1 | u32::from(self.same_address)
+    }
+
     /// This pin moved to the exit of `proposal`: the session, its times and
     /// its labels stay, and the move is its last use. `count`: a client has
     /// seen the pin, so this is a move that counts.
@@ -97,6 +115,7 @@ impl Pin {
             variant: proposal.variant.clone(),
             via: proposal.via,
             rest_s: proposal.rest_s,
+            same_address: proposal.same_address,
             version: proposal.version,
             used: now.max(self.used),
             moves: self.moves.saturating_add(u32::from(count)),

@@ -88,6 +88,8 @@ async fn tunnel(
 
     let (answer, rest) = final_answer(&mut wire).await?;
     match answer.status() {
+        // An empty rest would hold its buffer for as long as the tunnel lives.
+        200..=299 if rest.is_empty() => Ok(wire),
         200..=299 => Ok(wire.with_unread(rest.freeze())),
         _ => Err(refusal(exit, &answer, login)),
     }
@@ -151,7 +153,9 @@ fn said(answer: &ResponseHead, login: Option<&Login>) -> String {
         .take(SHOWN_REASON)
         .collect();
     let tells = login.is_some_and(|login| {
-        login.is_told_by(&reason) || basic(login).expose().split(' ').any(|part| reason.contains(part))
+        let value = basic(login);
+        let encoded = value.expose().trim_start_matches("Basic ");
+        login.is_told_by(&reason) || reason.contains(encoded)
     });
     if tells || reason.is_empty() { status.to_string() } else { format!("{status} {reason}") }
 }

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use crate::core::fault::Fault;
+use crate::core::pin::News;
 
 /// What a success tells the client about its exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +28,7 @@ pub struct Announce<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionNews {
     /// What this answer is to the session.
-    pub what: What,
+    pub what: News,
     /// What is left of the ttl after this request, in whole seconds, rounded
     /// down.
     pub expires_in_s: u64,
@@ -35,17 +36,6 @@ pub struct SessionNews {
     pub idle_s: Option<u64>,
     /// Moved, to an exit with the same address.
     pub same_address: bool,
-}
-
-/// What an answer is to its session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
-    /// The first success since the pin was made.
-    New,
-    /// Any other.
-    Held,
-    /// The first success since the pin was moved.
-    Moved,
 }
 
 impl Announce<'_> {
@@ -60,11 +50,7 @@ impl Announce<'_> {
             text(out, &["Moorgate-Exit-Address: ", &address.to_canonical().to_string(), "\r\n"]);
         }
         let Some(session) = self.session else { return };
-        let what = match session.what {
-            What::New => "new",
-            What::Held => "held",
-            What::Moved => "moved",
-        };
+        let what = session.what.word();
         text(out, &["Moorgate-Session: ", what, "; expires-in="]);
         number(out, session.expires_in_s);
         if let Some(idle) = session.idle_s {
@@ -224,10 +210,10 @@ mod tests {
             );
             assert_eq!(String::from_utf8(out).unwrap(), whole);
         }
-        let news = SessionNews { what: What::New, expires_in_s: 599, idle_s: None, same_address: false };
+        let news = SessionNews { what: News::New, expires_in_s: 599, idle_s: None, same_address: false };
         check(news, "new; expires-in=599");
-        check(SessionNews { what: What::Held, idle_s: Some(60), ..news }, "held; expires-in=599; idle=60");
-        let moved = SessionNews { what: What::Moved, same_address: true, ..news };
+        check(SessionNews { what: News::Held, idle_s: Some(60), ..news }, "held; expires-in=599; idle=60");
+        let moved = SessionNews { what: News::Moved, same_address: true, ..news };
         check(SessionNews { expires_in_s: 0, ..moved }, "moved; expires-in=0; same-address");
     }
 

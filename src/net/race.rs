@@ -148,7 +148,8 @@ async fn open(peer: SocketAddr, source: Source) -> Result<TcpStream, Failure> {
     if let Some(ip) = source.address() {
         bind(&socket, ip, source).map_err(Failure::Bind)?;
     }
-    let bound = source != Source::Any;
+    // From loopback, some kernels say so of every target that is elsewhere.
+    let bound = source.address().is_some_and(|ip| !ip.is_loopback());
     let stream = socket.connect(peer).await.map_err(|error| Failure::Connect { error, bound })?;
     // A socket that cannot have it works all the same, only later.
     let _ = stream.set_nodelay(true);
@@ -185,9 +186,8 @@ impl Failure {
             Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
                 return ConnectError::OutOfSockets;
             }
-            // IPv4 finds out at connect that a source is not local, or has no
-            // port left for this destination.
-            Some(libc::EADDRNOTAVAIL | libc::EINVAL | libc::EADDRINUSE)
+            // The source has no port left for this destination.
+            Some(libc::EADDRNOTAVAIL | libc::EADDRINUSE)
                 if matches!(self, Self::Connect { bound: true, .. }) =>
             {
                 return ConnectError::Source;
@@ -199,7 +199,7 @@ impl Failure {
             (_, io::ErrorKind::TimedOut) => ConnectError::TimedOut,
             (_, io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset) => ConnectError::Refused,
             // No address of the peer's family here, an unreachable network or
-            // host, a rule that forbids it.
+            // host, a rule that forbids it, a target that this source cannot have.
             _ => ConnectError::Unreachable,
         }
     }

@@ -52,6 +52,8 @@ pub(crate) struct Record {
     pub(crate) status: Option<u16>,
     /// Our own failure, where there was one.
     pub(crate) code: Option<Code>,
+    /// The sentence that went with it.
+    pub(crate) detail: Option<String>,
     /// How a tunnel or body ended, where not well.
     pub(crate) end: Option<&'static str>,
     /// From the client, in bytes.
@@ -78,6 +80,7 @@ impl Record {
             target: None,
             status: None,
             code: None,
+            detail: None,
             end: None,
             up: 0,
             down: 0,
@@ -121,6 +124,7 @@ impl Drop for Record {
             target = self.target.as_deref(),
             status = self.status,
             code = self.code.map(Code::name),
+            detail = self.detail.as_deref(),
             end = self.end,
             bytes_up = self.up,
             bytes_down = self.down,

@@ -10,7 +10,7 @@ use tracing_subscriber::filter::Directive;
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     /// For people.
     #[default]
     Text,
@@ -29,6 +29,12 @@ pub(crate) fn start(format: Format, access: bool) {
         .with_default_directive(tracing::Level::INFO.into())
         .with_env_var("MOORGATE_LOG")
         .from_env_lossy();
+    // The engine tells at length how it opens; only its troubles count.
+    for engine in ["fjall", "lsm_tree"] {
+        if let Ok(quiet) = format!("{engine}=warn").parse::<Directive>() {
+            filter = filter.add_directive(quiet);
+        }
+    }
     if !access && let Ok(off) = format!("{ACCESS}=off").parse::<Directive>() {
         filter = filter.add_directive(off);
     }

@@ -1,1 +1,67 @@
 //! One client connection, from first byte to last.
+//!
+//! Owns: the order of a request's stages and every decision between two of
+//! them. `http` reads heads and keeps the connection, `wish` judges who asks
+//! for what, `link` finds the way out (`route` chooses, `link` dials and
+//! fails over), `connect` and `forward` are the two kinds of request.
+//! Must not know: file formats, wiring.
+
+use std::sync::Arc;
+
+use crate::admit::limits::Connections;
+use crate::admit::users::Users;
+use crate::clock::Clock;
+use crate::config::Timeouts;
+use crate::core::ask::GatewayBounds;
+use crate::core::policy::Own;
+use crate::core::username::Parameters;
+use crate::dial::Dialer;
+use crate::drain::Drain;
+use crate::http1::head::HeadLimits;
+use crate::state::InForce;
+use crate::store::Store;
+
+mod announce;
+mod body;
+mod connect;
+mod exchange;
+mod forward;
+mod http;
+mod intake;
+mod link;
+mod route;
+mod wish;
+
+pub(crate) use http::serve;
+
+/// What every connection may use.
+pub(crate) struct Shared {
+    pub(crate) users: Users,
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) state: InForce,
+    pub(crate) store: Store,
+    pub(crate) dialer: Dialer,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) drain: Drain,
+    pub(crate) own: Arc<Own>,
+    pub(crate) settings: Settings,
+}
+
+/// What is configured for every connection.
+pub(crate) struct Settings {
+    pub(crate) bounds: GatewayBounds,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) head: HeadLimits,
+    /// Live pins at most.
+    pub(crate) sessions: u32,
+    /// Whether successes name exit and session.
+    pub(crate) announce: bool,
+    /// Whether forwarded messages carry `Via`.
+    pub(crate) via: bool,
+}
+
+/// Through which listener a client came.
+pub(crate) struct Door {
+    /// What its requests mean where they do not say.
+    pub(crate) defaults: Parameters,
+}

@@ -225,7 +225,7 @@ impl Writer {
         self.number(pin.idle.map_or(0, |idle| u64::from(idle.as_secs())));
         self.number(millis(pin.used, pin.made));
         self.number(u64::from(pin.rest_s));
-        self.number(u64::from(pin.moves));
+        self.number(u64::from(pin.packed_moves()));
         self.array(&pin.version.to_le_bytes());
     }
 
@@ -373,7 +373,8 @@ impl<'a> Reader<'a> {
             idle,
             used,
             rest_s,
-            moves,
+            moves: moves >> 1,
+            same_address: moves & 1 == 1,
             version,
         })
     }
@@ -402,7 +403,8 @@ mod tests {
             variant in variant(),
             (made, life, used) in (0..4_000_000_000_000_u64, 0..604_800_001_u64, 0..604_800_001_u64),
             idle in 0..604_801_u64,
-            (via, rest_s, moves, version) in any::<(u32, u32, u32, u64)>(),
+            (via, rest_s, moves, version) in (any::<u32>(), any::<u32>(), 0..1_u32 << 31, any::<u64>()),
+            same_address in any::<bool>(),
         ) -> Pin {
             Pin {
                 user: user.as_str().into(),
@@ -419,6 +421,7 @@ mod tests {
                 used: Timestamp::from_ms(made + used),
                 rest_s,
                 moves,
+                same_address,
                 version,
             }
         }
@@ -519,6 +522,7 @@ mod tests {
             used: Timestamp::from_ms(1_700_000_030_000),
             rest_s: 3600,
             moves: 2,
+            same_address: true,
             version: 0x0123_4567_89ab_cdef,
         };
         let record = Record { number: 42, fact: Fact::Pin(pin.key(), Box::new(pin)) };

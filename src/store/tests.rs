@@ -88,6 +88,7 @@ impl Bench {
             used: now,
             rest_s: 0,
             moves: 0,
+            same_address: false,
             version: 0,
         }
     }

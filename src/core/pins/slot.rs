@@ -75,7 +75,7 @@ impl Slot {
         tail.extend_from_slice(session);
         pack_variant(&pin.variant, tail);
         put_number(pin.rest_s, tail);
-        put_number(pin.moves, tail);
+        put_number(pin.packed_moves(), tail);
         put_number(filter, tail);
         let tail = Box::from(tail.as_slice());
         Self {
@@ -116,7 +116,8 @@ impl Slot {
             idle: self.idle(),
             used: self.used(),
             rest_s,
-            moves,
+            moves: moves >> 1,
+            same_address: moves & 1 == 1,
             version: self.version,
         }
     }

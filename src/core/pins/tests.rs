@@ -40,6 +40,7 @@ fn pin(n: u8, exit: u8, now: Timestamp, ttl_ms: u64, idle_s: u64) -> Pin {
         used: now,
         rest_s: u32::from(exit) * 1000,
         moves: 0,
+        same_address: false,
         version: u64::from(exit) + 1,
     }
 }
@@ -48,7 +49,7 @@ fn pin(n: u8, exit: u8, now: Timestamp, ttl_ms: u64, idle_s: u64) -> Pin {
 fn a_pin_is_given_back_as_it_was() {
     let mut pins = Pins::new(7);
     for n in 0..8 {
-        let given = Pin { moves: 300, ..pin(n, n, ms(0), 604_800_000, u64::from(n)) };
+        let given = Pin { moves: 300, same_address: true, ..pin(n, n, ms(0), 604_800_000, u64::from(n)) };
         assert_eq!(pins.claim(key(n), &given, ms(0)), Claimed::Won { ended: None });
         assert_eq!(pins.get(key(n), ms(0)).unwrap().pin, given);
     }

@@ -51,6 +51,9 @@ async fn the_targets_failures_are_the_targets() {
     mute.timeouts.dns = BRIEF;
     mute.check(Blame::Target, Code::TargetTimeout, "resolved in time").await;
     direct("lo.test:443").check(Blame::Target, Code::TargetForbidden, "loopback").await;
+    // A source on loopback has loopback to reach, and nothing else.
+    let loopback = Case::new(Via::Address(ip("127.0.0.7"))).target("8.8.8.8:443");
+    loopback.check(Blame::Target, Code::TargetUnreachable, "no route to the target").await;
 }
 
 /// A listener whose queue is full drops what comes.

@@ -44,7 +44,7 @@ async fn a_tunnel_is_asked_for_with_nothing_of_the_clients() {
 async fn a_template_is_filled() {
     let peer = Peer::start(&[&[HearHead, Say(b"HTTP/1.1 200 OK\r\n\r\n"), Hang]]).await;
     let mut case = template(peer.port);
-    case.asked = Filter::new([("country", "us")]);
+    case.asked = vec![("country", "us".into())];
     case.dial().await.unwrap();
     let heard = String::from_utf8(peer.heard(0)).unwrap();
     // bob-us-t0ken-10:hunter2
@@ -169,6 +169,15 @@ async fn an_answer_that_repeats_the_credential_is_not_passed_on() {
     let port = answering(&[HearHead, Say(b"HTTP/1.1 407 Ym9iOmh1bnRlcjI= is wrong\r\n\r\n")]).await;
     let fault = http(port).dial().await.map(drop).unwrap_err().fault;
     assert!(fault.detail().ends_with("407"), "{fault}");
+    for (reason, shown) in
+        [("for a user b", "403"), ("Forbidden by Basic rules", "403 Forbidden by Basic rules")]
+    {
+        let text = format!("HTTP/1.1 403 {reason}\r\n\r\n").leak();
+        let script: &'static [Act] = vec![HearHead, Say(text.as_bytes())].leak();
+        let case = Case::upstream(Scheme::Http, answering(script).await, Some(("b", "")));
+        let fault = case.dial().await.map(drop).unwrap_err().fault;
+        assert!(fault.detail().ends_with(&format!("answered {shown}")), "{fault}");
+    }
 }
 
 /// An upstream at a private address stands in our own network: what it would

@@ -1,0 +1,3 @@
+module moorgate.example/client
+
+go 1.19

@@ -1,0 +1,338 @@
+//! A request and its answer, both under way at once.
+//!
+//! Owns: moving the request's head and body on while answers come in, the
+//! interim ones among them; the time that each may take.
+//! Must not know: what an answer means for exits and pins.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::Shared;
+use super::body::Body;
+use super::http::Request;
+use super::link::Link;
+use crate::core::code::Code;
+use crate::core::fault::{Blame, Fault};
+use crate::dial::Form;
+use crate::http1::fields::Named;
+use crate::http1::forward as rewrite;
+use crate::http1::framing::{self, Answered, Asked, BodyKind};
+use crate::http1::head::{HeadLimits, ResponseHead, Scan, Violation, parse_response};
+use crate::net::wire::Wire;
+use crate::relay::copy::{Broken, with_buffer};
+use crate::relay::lull::Lull;
+use crate::relay::meter::{Count, Counts};
+
+/// More interim answers than this are a flood.
+const MOST_INTERIM: u32 = 32;
+
+/// The two connections of a plain request.
+pub(super) struct Exchange<'a> {
+    pub(super) client: Wire,
+    pub(super) link: Link,
+    asked: Asked,
+    limits: &'a HeadLimits,
+    shared: &'a Shared,
+    /// How long the answer's head may take.
+    response: Duration,
+    /// Our head, as far as it is not written yet.
+    head: Outbox,
+    body: Body,
+    /// The upstream takes nothing more: its answer may still come.
+    deaf: bool,
+    /// Interim answers on their way to the client.
+    interim: Outbox,
+    interims: u32,
+    incoming: BytesMut,
+    scan: Scan,
+}
+
+/// A final answer's head.
+pub(super) struct Answer {
+    pub(super) head: ResponseHead,
+    pub(super) body: BodyKind,
+    pub(super) persists: bool,
+    /// A 101.
+    pub(super) switching: bool,
+}
+
+/// Why there is no answer.
+pub(super) struct Stopped {
+    pub(super) fault: Fault,
+    pub(super) blame: Blame,
+    /// Whether the client is still there to be told.
+    pub(super) answerable: bool,
+}
+
+/// Bytes to be written.
+#[derive(Default)]
+struct Outbox {
+    bytes: Vec<u8>,
+    written: usize,
+}
+
+impl Outbox {
+    fn new(bytes: Vec<u8>) -> Self {
+        Self { bytes, written: 0 }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, to: &mut Wire) -> Poll<io::Result<()>> {
+        while self.written < self.bytes.len() {
+            let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.bytes[self.written..]))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.written += written;
+        }
+        if !self.bytes.is_empty() {
+            ready!(Pin::new(&mut *to).poll_flush(cx))?;
+            *self = Self::default();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The client left before its request was whole or its answer came: nobody is
+/// there to be told, so the fault is for the record alone.
+fn client_gone() -> Stopped {
+    let fault = Fault::new(Code::BadRequest, "the client left before its answer came");
+    Stopped { fault, blame: Blame::Target, answerable: false }
+}
+
+impl<'a> Exchange<'a> {
+    pub(super) fn new(
+        shared: &'a Shared,
+        request: &Request,
+        client: Wire,
+        link: Link,
+        head: Vec<u8>,
+        response: Duration,
+    ) -> Self {
+        let limits = &shared.settings.head;
+        let named = Named::of(request.head.fields());
+        Self {
+            client,
+            link,
+            asked: request.asked,
+            limits,
+            shared,
+            response,
+            head: Outbox::new(head),
+            body: Body::new(request.asked.body, named, false, limits),
+            deaf: false,
+            interim: Outbox::default(),
+            interims: 0,
+            incoming: BytesMut::new(),
+            scan: Scan::default(),
+        }
+    }
+
+    /// Whether all of the request was moved on, so that what the client sends
+    /// next is its next request.
+    pub(super) fn sent_all(&self) -> bool {
+        self.head.is_empty() && self.body.is_moved()
+    }
+
+    /// Both connections, and whether the upstream's holds nothing unread.
+    pub(super) fn part(mut self) -> (Wire, Link, bool) {
+        let clean = self.incoming.is_empty();
+        self.link.wire.unread(self.incoming.split().freeze());
+        (self.client, self.link, clean)
+    }
+
+    /// Sends the request and waits for the head of its final answer.
+    pub(super) async fn answer(&mut self, counts: &Counts) -> Result<Answer, Stopped> {
+        let timeouts = &self.shared.settings.timeouts;
+        let mut stall = Lull::new(timeouts.body);
+        let mut silence = Lull::new(self.response);
+        poll_fn(|cx| {
+            let before = (counts.up.bytes(), self.head.is_empty());
+            if let Err(stopped) = self.poll_up(cx, &counts.up) {
+                return Poll::Ready(Err(stopped));
+            }
+            if before != (counts.up.bytes(), self.head.is_empty()) {
+                stall.note();
+                silence.note();
+            }
+            if let Poll::Ready(answer) = self.poll_answer(cx) {
+                return Poll::Ready(answer);
+            }
+            if self.sent_all() && self.client.poll_reset(cx).is_ready() {
+                return Poll::Ready(Err(client_gone()));
+            }
+            // A client that waits for its 100 does not stall: the answerer does.
+            let client_is_due =
+                !self.sent_all() && !self.deaf && (!self.asked.expects_continue || self.interims > 0);
+            if client_is_due {
+                ready!(stall.poll(cx));
+                let detail = "the request's body stopped arriving";
+                return Poll::Ready(Err(self.target_fault(Code::RequestTimeout, detail)));
+            }
+            ready!(silence.poll(cx));
+            let detail = "no answer came in time";
+            let mut stopped = self.target_fault(Code::TargetTimeout, detail);
+            stopped.blame = Blame::Silence;
+            Poll::Ready(Err(stopped))
+        })
+        .await
+    }
+
+    fn poll_up(&mut self, cx: &mut Context<'_>, count: &Count) -> Result<(), Stopped> {
+        if self.deaf {
+            return Ok(());
+        }
+        match self.head.poll(cx, &mut self.link.wire) {
+            Poll::Pending => return Ok(()),
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_)) => {
+                self.deaf = true;
+                return Ok(());
+            }
+        }
+        match self.body.poll(cx, &mut self.client, &mut self.link.wire, count) {
+            Poll::Pending | Poll::Ready(Ok(())) => Ok(()),
+            Poll::Ready(Err(Broken::Sink(_))) => {
+                self.deaf = true;
+                Ok(())
+            }
+            Poll::Ready(Err(Broken::Source(_) | Broken::Short)) => {
+                // The target must not take what it got for the whole.
+                self.link.wire.reset();
+                Err(client_gone())
+            }
+            Poll::Ready(Err(Broken::Fault(violation))) => {
+                self.link.wire.reset();
+                Err(Stopped { fault: violation.into(), blame: Blame::Target, answerable: true })
+            }
+        }
+    }
+
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Stopped>> {
+        loop {
+            if let Poll::Ready(Err(_)) = self.interim.poll(cx, &mut self.client) {
+                return Poll::Ready(Err(client_gone()));
+            }
+            match parse_response(&self.incoming, &mut self.scan, self.limits) {
+                Err(violation) => return Poll::Ready(Err(self.bad(violation))),
+                Ok(None) => {}
+                Ok(Some((head, length))) => {
+                    let _head = self.incoming.split_to(length);
+                    match self.take(head) {
+                        Err(violation) => return Poll::Ready(Err(self.bad(violation))),
+                        Ok(None) => continue,
+                        // What the client is still owed goes first.
+                        Ok(Some(answer)) => return Poll::Ready(Ok(answer)),
+                    }
+                }
+            }
+            if !ready!(self.read(cx)) {
+                return Poll::Ready(Err(self.broke_off()));
+            }
+        }
+    }
+
+    fn take(&mut self, head: ResponseHead) -> Result<Option<Answer>, Violation> {
+        let (body, persists, switching) = match framing::response(&head, &self.asked)? {
+            Answered::Interim => {
+                self.interims += 1;
+                if self.interims > MOST_INTERIM {
+                    return Err(Violation::Malformed("it sends interim answers without end"));
+                }
+                rewrite::interim(&mut self.interim.bytes, &head, &self.asked);
+                return Ok(None);
+            }
+            Answered::Switching => (BodyKind::UntilClose, false, true),
+            Answered::Final { body, persists } => (body, persists, false),
+        };
+        Ok(Some(Answer { head, body, persists, switching }))
+    }
+
+    /// Whether the upstream sent something.
+    fn read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        with_buffer(|borrowed| {
+            let mut read = ReadBuf::new(borrowed);
+            let done = ready!(Pin::new(&mut self.link.wire).poll_read(cx, &mut read));
+            self.incoming.extend_from_slice(read.filled());
+            Poll::Ready(done.is_ok() && !read.filled().is_empty())
+        })
+    }
+
+    fn is_absolute(&self) -> bool {
+        matches!(self.link.form, Form::Absolute { .. })
+    }
+
+    fn target_fault(&self, code: Code, detail: &'static str) -> Stopped {
+        Stopped { fault: Fault::new(code, detail), blame: Blame::Target, answerable: true }
+    }
+
+    fn bad(&self, violation: Violation) -> Stopped {
+        if self.is_absolute() {
+            let fault = Fault::new(Code::ExitFailed, "the upstream's answer is no HTTP");
+            return Stopped { fault, blame: Blame::Exit, answerable: true };
+        }
+        Stopped { fault: violation.of_response(), blame: Blame::Target, answerable: true }
+    }
+
+    fn broke_off(&self) -> Stopped {
+        // An upstream that had begun to answer, or was in use before, is well.
+        if self.is_absolute() && self.incoming.is_empty() && self.link.is_untold() {
+            let fault = Fault::new(Code::ExitFailed, "the upstream closed its connection without an answer");
+            return Stopped { fault, blame: Blame::Exit, answerable: true };
+        }
+        self.target_fault(Code::BadResponse, "the target closed its connection before its answer was whole")
+    }
+
+    /// Sends the answer's head and moves its body. The request's body goes on
+    /// meanwhile, but is not waited for.
+    pub(super) async fn body(
+        &mut self,
+        head: Vec<u8>,
+        answer: &Answer,
+        decode: bool,
+        counts: &Counts,
+    ) -> Result<(), &'static str> {
+        let mut outbox = std::mem::take(&mut self.interim);
+        outbox.bytes.extend_from_slice(&head);
+        let named = Named::of(answer.head.fields());
+        let mut body = Body::new(answer.body, named, decode, self.limits);
+        if !body.is_moved() {
+            self.link.wire.unread(self.incoming.split().freeze());
+        }
+        let mut stall = Lull::new(self.shared.settings.timeouts.idle);
+        poll_fn(|cx| {
+            let before = counts.total();
+            if self.poll_up(cx, &counts.up).is_err() {
+                self.deaf = true;
+            }
+            match outbox.poll(cx, &mut self.client) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Err("client_gone")),
+                Poll::Pending => return stall.poll(cx).map(|()| Err("client_stalled")),
+            }
+            match body.poll(cx, &mut self.link.wire, &mut self.client, &counts.down) {
+                Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+                Poll::Ready(Err(Broken::Sink(_))) => return Poll::Ready(Err("client_gone")),
+                Poll::Ready(Err(Broken::Fault(_))) => return Poll::Ready(Err("bad_response")),
+                Poll::Ready(Err(Broken::Source(_) | Broken::Short)) => {
+                    return Poll::Ready(Err("upstream_broke_off"));
+                }
+                Poll::Pending => {}
+            }
+            if counts.total() != before {
+                stall.note();
+            }
+            stall.poll(cx).map(|()| Err("idle"))
+        })
+        .await
+    }
+}

@@ -1,0 +1,120 @@
+//! Reading heads from a client, and parting from it.
+//!
+//! Owns: the wait for a head and its limits; closing so that the last answer
+//! arrives.
+//! Must not know: what a head asks for.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::ready;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::core::code::Code;
+use crate::core::fault::Fault;
+use crate::drain::Drain;
+use crate::http1::head::{HeadLimits, RequestHead, Scan, parse_request};
+use crate::net::wire::Wire;
+use crate::relay::copy::with_buffer;
+
+/// For how long, and for how many bytes, a client that is sent away may go on
+/// sending before its connection is closed for good.
+const LINGER: (Duration, usize) = (Duration::from_secs(2), 256 * 1024);
+
+/// What came of waiting for a head.
+pub(super) enum Intake {
+    /// A whole head; what follows it was given back to the wire.
+    Head(RequestHead),
+    /// The client is gone, was idle for too long, or is idle in a drain:
+    /// nobody waits for an answer.
+    Nobody,
+    /// Something that is no head, or not in time.
+    Bad(Fault),
+}
+
+/// Reads one head. The first one of a connection must be there in `head`
+/// time, sent or not; a later one within `head` of its first byte, which may
+/// be `keep_alive` away.
+pub(super) async fn head(
+    wire: &mut Wire,
+    first: bool,
+    limits: &HeadLimits,
+    (head, keep_alive): (Duration, Duration),
+    drain: &Drain,
+) -> Intake {
+    let mut buffer = BytesMut::new();
+    let begun = Instant::now();
+    let idle = if first { head } else { keep_alive };
+    let begin = tokio::select! {
+        biased;
+        read = timeout(idle, fill(wire, &mut buffer)) => read,
+        () = drain.begun() => return Intake::Nobody,
+    };
+    match begin {
+        Err(_) if first => return Intake::Bad(too_slow()),
+        Err(_) | Ok(Err(_) | Ok(0)) => return Intake::Nobody,
+        Ok(Ok(_)) => {}
+    }
+    let deadline = if first { begun } else { Instant::now() } + head;
+    let mut scan = Scan::default();
+    loop {
+        match parse_request(&buffer, &mut scan, limits) {
+            Err(violation) => return Intake::Bad(violation.into()),
+            Ok(Some((head, length))) => {
+                wire.unread(buffer.split_off(length).freeze());
+                return Intake::Head(head);
+            }
+            Ok(None) => {}
+        }
+        match timeout_at(deadline, fill(wire, &mut buffer)).await {
+            Err(_) => return Intake::Bad(too_slow()),
+            Ok(Err(_) | Ok(0)) => return Intake::Nobody,
+            Ok(Ok(_)) => {}
+        }
+    }
+}
+
+fn too_slow() -> Fault {
+    Fault::new(Code::RequestTimeout, "the request's head did not arrive in time: send it at once")
+}
+
+/// Reads what is there into `buffer`, through the thread's buffer: while it
+/// waits it holds no memory. 0 at the end.
+pub(super) async fn fill(wire: &mut Wire, buffer: &mut BytesMut) -> io::Result<usize> {
+    poll_fn(|cx| {
+        with_buffer(|borrowed| {
+            let mut read = ReadBuf::new(borrowed);
+            ready!(Pin::new(&mut *wire).poll_read(cx, &mut read))?;
+            buffer.extend_from_slice(read.filled());
+            Ok(read.filled().len()).into()
+        })
+    })
+    .await
+}
+
+/// Sends a last answer and closes so that it arrives: bytes that a client
+/// still sends would otherwise turn the close into a reset, which throws the
+/// answer away on its side.
+pub(super) async fn part(mut wire: Wire, answer: &[u8]) {
+    let (time, most) = LINGER;
+    let goodbye = async {
+        if wire.write_all(answer).await.is_err() || wire.shutdown().await.is_err() {
+            return;
+        }
+        let mut thrown = 0;
+        let mut buffer = BytesMut::new();
+        while let Ok(1..) = fill(&mut wire, &mut buffer).await {
+            thrown += buffer.len();
+            buffer.clear();
+            if thrown > most {
+                return;
+            }
+        }
+    };
+    // Whoever takes longer has had its chance.
+    let _ = timeout(time, goodbye).await;
+}

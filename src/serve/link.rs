@@ -1,0 +1,369 @@
+//! The way out of a request: an exit chosen, dialled, and tried again.
+//!
+//! Owns: how often a dial is tried and through which exits (promise 2 and 6),
+//! connections that a client's next plain request may use again.
+//! Must not know: what is sent on a connection.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::Shared;
+use super::route::{Leg, Route};
+use super::wish::Wish;
+use crate::core::ask::AskedSession;
+use crate::core::exit::Exit;
+use crate::core::fault::{Blame, Fault};
+use crate::core::pin::{News, Pin, Variant};
+use crate::core::session::SessionKey;
+use crate::core::target::Target;
+use crate::core::time::Ttl;
+use crate::dial::{DialRequest, Form, Purpose};
+use crate::net::wire::Wire;
+use crate::observe::access::Record;
+use crate::state::{After, Attempt, Closed, ConnectionGuard, LivePool, Pick, Unpinned};
+use crate::store::Claim;
+
+/// A connection through an exit.
+pub(super) struct Link {
+    pub(super) wire: Wire,
+    pub(super) form: Form,
+    pub(super) exit: Arc<Exit>,
+    variant: Variant,
+    pub(super) pinned: Option<Pinned>,
+    /// A dial whose outcome only an answer tells: an upstream that takes
+    /// plain requests has only been connected to so far.
+    attempt: Option<Attempt>,
+    target: Target,
+    _connection: ConnectionGuard,
+}
+
+/// The session that a link is for.
+pub(super) struct Pinned {
+    key: SessionKey,
+    pub(super) pin: Pin,
+}
+
+/// How far a failed dial leaves the choice.
+struct Failed {
+    fault: Fault,
+    blame: Blame,
+    after: After,
+    exit: Arc<Exit>,
+}
+
+impl Failed {
+    /// Whether another dial may help.
+    fn is_exits(&self) -> bool {
+        match self.blame {
+            Blame::Exit | Blame::Token => true,
+            Blame::Target => false,
+            Blame::Silence => self.after.ejected_until.is_some(),
+        }
+    }
+}
+
+/// Finds a way out for a judged request.
+///
+/// # Errors
+/// What kept the last exit from being used, or that there is none.
+pub(super) async fn open(
+    shared: &Shared,
+    wish: &Wish,
+    purpose: Purpose,
+    kept: &mut Kept,
+    record: &mut Record,
+) -> Result<Link, Fault> {
+    let Some(pool) = wish.snapshot.pool(&wish.ask.pool.name) else {
+        return Err(Fault::new(crate::core::code::Code::NoExit, "the pool is being replaced"));
+    };
+    let link = match &wish.ask.session {
+        None => free(shared, wish, purpose, pool).await,
+        Some(session) => pinned(shared, wish, session, purpose, pool, kept).await,
+    }?;
+    record.exit = Some(link.exit.name.clone());
+    record.address = link.address();
+    record.connected();
+    Ok(link)
+}
+
+/// Without a session: an exit whose fault it was is passed over.
+async fn free(shared: &Shared, wish: &Wish, purpose: Purpose, pool: &LivePool) -> Result<Link, Fault> {
+    let named = wish.ask.exit.as_ref().map(|exit| &*exit.name.id);
+    let mut tried = Vec::new();
+    let mut last = None;
+    for _ in 0..pool.pool.attempts {
+        let ask = Unpinned { user: &wish.ask.user, filter: &wish.ask.filter, exit: named, not: &tried };
+        let pick = match pool.rotate(&ask, shared.clock.now(), &mut rand::rng()) {
+            Ok(pick) => pick,
+            Err(none) => return Err(last.filter(|_| none.all_tried()).unwrap_or_else(|| none.into())),
+        };
+        match dial(shared, wish, pick, purpose, wish.ask.default_ttl).await {
+            Ok(link) => return Ok(link),
+            Err(failed) if failed.is_exits() => {
+                // A named exit has no other; another token may do.
+                if named.is_none() && failed.blame != Blame::Token {
+                    tried.push(failed.exit.name.clone());
+                }
+                last = Some(failed.fault);
+            }
+            Err(failed) => return Err(failed.fault),
+        }
+    }
+    Err(last.unwrap_or_else(|| Fault::new(crate::core::code::Code::NoExit, "the pool allows no attempt")))
+}
+
+/// With a session: through its pin's exit, and another only where the promise
+/// allows it.
+async fn pinned(
+    shared: &Shared,
+    wish: &Wish,
+    session: &AskedSession,
+    purpose: Purpose,
+    pool: &LivePool,
+    kept: &mut Kept,
+) -> Result<Link, Fault> {
+    let attempts = pool.pool.attempts;
+    let mut route = Route::new(shared, wish, session, pool);
+    let mut leg = route.first().await?;
+    let mut dials = 0;
+    // Each turn dials, moves or finds that another request has moved the
+    // session; none of them can go on for ever.
+    for _ in 0..attempts.saturating_mul(4).max(8) {
+        let Leg { claim, pick } = leg;
+        if pick.is_none()
+            && purpose == Purpose::Plain
+            && let Some(link) = kept.take(pool, session.key, &claim, wish.judged.target(), shared)
+        {
+            return Ok(link);
+        }
+        let pick = match pick.map_or_else(|| route.resume(&claim), Ok) {
+            Ok(pick) => pick,
+            Err(Closed::Busy) => return Err(route.busy(&claim, Closed::Busy)),
+            Err(closed) => {
+                leg = route.fail_over(&claim, closed).await?;
+                dials = 0;
+                continue;
+            }
+        };
+        if pick.exit.digest != claim.pin.via {
+            drop(pick);
+            leg = route.renew(&claim).await?;
+            continue;
+        }
+        dials += 1;
+        let ttl = Ttl::from_duration(claim.pin.expires.since(claim.pin.made)).unwrap_or(session.ttl);
+        let failed = match dial(shared, wish, pick, purpose, ttl).await {
+            Ok(mut link) => {
+                claim.receipt.settled().await?;
+                // A pin that ended meanwhile was in force when this request began.
+                if shared.store.peek(session.key).is_none_or(|pin| pin.version == claim.pin.version) {
+                    link.pinned = Some(Pinned { key: session.key, pin: claim.pin });
+                    return Ok(link);
+                }
+                leg = route.again().await?;
+                continue;
+            }
+            Err(failed) => failed,
+        };
+        if !failed.is_exits() {
+            return Err(failed.fault);
+        }
+        leg = next_leg(&mut route, claim, failed, dials >= attempts, &mut dials, wish).await?;
+    }
+    Err(Fault::new(crate::core::code::Code::ExitFailed, "the session's exit changed too often meanwhile"))
+}
+
+/// After a failure by the exit's fault: the same exit again, another, or none.
+async fn next_leg(
+    route: &mut Route<'_>,
+    claim: Claim,
+    failed: Failed,
+    used_up: bool,
+    dials: &mut u32,
+    wish: &Wish,
+) -> Result<Leg, Fault> {
+    if claim.fresh && wish.ask.exit.is_none() {
+        if used_up {
+            return Err(failed.fault);
+        }
+        let other = (failed.blame != Blame::Token).then_some(&failed.exit.name);
+        if failed.blame == Blame::Token {
+            return route.renew(&claim).await;
+        }
+        return match route.replace(&claim, other).await? {
+            Some(leg) => Ok(leg),
+            None if failed.after.ejected_until.is_some() => Err(failed.fault),
+            None => Ok(Leg { claim, pick: None }),
+        };
+    }
+    if failed.after.token_lost {
+        *dials = 0;
+        // The exit is well, so it is not down for the session either.
+        return route.another_token(&claim).await?.ok_or(failed.fault);
+    }
+    if let Some(until) = failed.after.ejected_until {
+        *dials = 0;
+        return route.fail_over(&claim, Closed::Ejected { until }).await;
+    }
+    if used_up { Err(failed.fault) } else { Ok(Leg { claim, pick: None }) }
+}
+
+/// A request that was written has failed by the exit's fault: it is not
+/// repeated, but its session moves with it if it may (promise 6). What keeps
+/// it from moving is the next request's to tell.
+pub(super) async fn move_away(shared: &Shared, wish: &Wish, link: &Link, after: After) {
+    let (Some(session), Some(pool)) = (&wish.ask.session, wish.snapshot.pool(&wish.ask.pool.name)) else {
+        return;
+    };
+    if !after.token_lost && after.ejected_until.is_none() {
+        return;
+    }
+    let Ok(Some(claim)) = shared.store.hold(session.key).await else { return };
+    if link.pinned.as_ref().is_none_or(|pinned| pinned.pin.version != claim.pin.version) {
+        return;
+    }
+    let mut route = Route::new(shared, wish, session, pool);
+    let _told_by_the_next = match after.ejected_until {
+        Some(until) => route.fail_over(&claim, Closed::Ejected { until }).await.map(Some),
+        None => route.another_token(&claim).await,
+    };
+}
+
+/// One dial, and what its outcome does to the exit.
+async fn dial(shared: &Shared, wish: &Wish, pick: Pick, purpose: Purpose, ttl: Ttl) -> Result<Link, Failed> {
+    let request = DialRequest {
+        exit: &pick.exit,
+        variant: &pick.variant,
+        target: &wish.judged,
+        purpose,
+        ttl,
+        asked: &wish.ask.labels,
+        timeouts: &wish.ask.pool.timeouts,
+    };
+    match shared.dialer.dial(request).await {
+        Ok(dialed) => {
+            let mut link = Link {
+                wire: dialed.wire,
+                form: dialed.form,
+                exit: pick.exit,
+                variant: pick.variant,
+                pinned: None,
+                attempt: Some(pick.attempt),
+                target: wish.judged.target().clone(),
+                _connection: pick.connection,
+            };
+            if link.form == Form::Origin {
+                link.succeeded(shared);
+            }
+            Ok(link)
+        }
+        Err(fault) => {
+            let after =
+                pick.attempt.failed(fault.blame, &fault.fault, wish.judged.target(), shared.clock.now());
+            log_change(&pick.exit, after, Some(&fault.fault));
+            Err(Failed { fault: fault.fault, blame: fault.blame, after, exit: pick.exit })
+        }
+    }
+}
+
+fn log_change(exit: &Exit, after: After, fault: Option<&Fault>) {
+    use crate::core::health::Change;
+    let (pool, id) = (&*exit.name.pool, &*exit.name.id);
+    match after.change {
+        Some(Change::Ejected) => {
+            tracing::warn!(pool, exit = id, cause = fault.map(Fault::detail), "exit ejected");
+        }
+        Some(Change::Returned) => tracing::info!(pool, exit = id, "exit is back"),
+        None => {}
+    }
+}
+
+impl Link {
+    /// The address that the origin sees, when it is known.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.exit.address_for(&self.variant)
+    }
+
+    /// The exit did its work, as far as that was still open.
+    pub(super) fn succeeded(&mut self, shared: &Shared) {
+        if let Some(attempt) = self.attempt.take() {
+            log_change(&self.exit, attempt.succeeded(shared.clock.now()), None);
+        }
+    }
+
+    /// The exit, or the target behind it, did not do its work: the request
+    /// had been written by then. Where the exit stands after it.
+    pub(super) fn failed(&mut self, shared: &Shared, blame: Blame, fault: &Fault) -> Option<After> {
+        let after = self.attempt.take()?.failed(blame, fault, &self.target, shared.clock.now());
+        log_change(&self.exit, after, Some(fault));
+        Some(after)
+    }
+
+    /// Whether it is still open how the exit did.
+    pub(super) fn is_untold(&self) -> bool {
+        self.attempt.is_some()
+    }
+
+    /// Where it leads.
+    pub(super) fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// What the success about to be answered says of the session. Each call
+    /// counts as that success.
+    pub(super) fn news(&self, shared: &Shared) -> Option<News> {
+        let pinned = self.pinned.as_ref()?;
+        // A pin that was moved or ended since has its own first success.
+        Some(shared.store.announce(pinned.key, pinned.pin.version).unwrap_or(News::Held))
+    }
+}
+
+/// Links that the next plain requests of the same client connection may use:
+/// nobody else's ever are (promise 7).
+#[derive(Default)]
+pub(super) struct Kept(Vec<Link>);
+
+/// The most that a client connection keeps.
+const MOST_KEPT: usize = 8;
+
+impl Kept {
+    /// Keeps a link whose last answer was read to its end. One without a
+    /// session serves a single request.
+    pub(super) fn put(&mut self, link: Link) {
+        if link.pinned.is_none() {
+            return;
+        }
+        if self.0.len() >= MOST_KEPT {
+            self.0.remove(0);
+        }
+        self.0.push(link);
+    }
+
+    /// A link to the same target for the same session through the same exit.
+    fn take(
+        &mut self,
+        pool: &LivePool,
+        key: SessionKey,
+        claim: &Claim,
+        target: &Target,
+        shared: &Shared,
+    ) -> Option<Link> {
+        let pin = &claim.pin;
+        let fits = |link: &Link| {
+            let same = link.pinned.as_ref().is_some_and(|pinned| pinned.key == key);
+            same && link.target == *target
+                && link.exit.name == pin.exit
+                && link.variant == pin.variant
+                && link.exit.digest == pin.via
+        };
+        while let Some(at) = self.0.iter().rposition(fits) {
+            let mut link = self.0.remove(at);
+            if link.wire.is_stale() || !pool.is_open(&pin.exit.id, shared.clock.now()) {
+                continue;
+            }
+            link.pinned = Some(Pinned { key, pin: pin.clone() });
+            return Some(link);
+        }
+        None
+    }
+}

@@ -1,0 +1,126 @@
+//! Who asks for what, judged in the contract's order (SPEC §2).
+//!
+//! Owns: the way from a head to a [`Wish`]: credential (407), client (403),
+//! parameters (400), pool (403), the live pin (400), limits (429), target
+//! (400, 421, 403).
+//! Must not know: how an exit is chosen or reached.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::{Door, Shared};
+use crate::core::ask::{Ask, AtHand, ask, judge};
+use crate::core::code::Code;
+use crate::core::fault::Fault;
+use crate::core::policy::Judged;
+use crate::core::target::Target;
+use crate::core::username::{Parameters, parse};
+use crate::http1::fields::{Fields, Known};
+use crate::http1::head::{Destination, RequestHead};
+use crate::observe::access::Record;
+use crate::state::Snapshot;
+use crate::store::Claim;
+
+/// A request that may have an exit.
+pub(super) struct Wish {
+    /// What is asked for.
+    pub(super) ask: Ask,
+    /// The pools that were in force when it was asked.
+    pub(super) snapshot: Arc<Snapshot>,
+    /// Where to.
+    pub(super) judged: Judged,
+    /// The session's live pin, where there is one.
+    pub(super) held: Option<Claim>,
+}
+
+/// Judges a request.
+///
+/// # Errors
+/// The first thing that is wrong, in the contract's order.
+pub(super) async fn wish(
+    shared: &Shared,
+    door: &Door,
+    head: &RequestHead,
+    destination: Destination<'_>,
+    client: SocketAddr,
+    record: &mut Record,
+) -> Result<Wish, Fault> {
+    let fields = head.fields();
+    let caller = shared.users.prove(credential(fields), client.ip()).await?;
+    record.user = Some(caller.account.name.clone());
+
+    let said = parse(&caller.tail).map_err(|error| error.fault)?;
+    let parameters = said.join(from_fields(fields)?)?;
+    judge(&parameters, &caller.account, &shared.settings.bounds)?;
+
+    let snapshot = shared.state.snapshot();
+    let target = match destination {
+        Destination::Connect { authority } => Target::parse(authority),
+        Destination::Plain { authority, .. } => Target::parse_with_default(authority, 80),
+    };
+    let at_hand = AtHand { client: client.ip().to_canonical(), target: target.as_ref().ok() };
+    let ask =
+        ask(parameters, &door.defaults, &caller.account, snapshot.pools(), &shared.settings.bounds, at_hand)?;
+    record.pool = Some(ask.pool.name.clone());
+    record.session = ask.session.as_ref().map(|session| session.id.clone());
+
+    let held = match &ask.session {
+        Some(session) => shared.store.hold(session.key).await?,
+        None => None,
+    };
+    check_exit(&ask, held.as_ref())?;
+    if ask.session.is_some() && held.is_none() {
+        check_room(shared)?;
+    }
+    let target = target?;
+    record.target = Some(target.to_string());
+    let judged = ask.pool.targets.judge(target, &shared.own)?;
+    Ok(Wish { ask, snapshot, judged, held })
+}
+
+/// The one credential; two are none, for a reader behind us might take the
+/// other.
+fn credential(fields: &Fields) -> Option<&[u8]> {
+    let mut all = fields.all(Known::ProxyAuthorization);
+    match (all.next(), all.next()) {
+        (Some(_), Some(_)) => Some(b"ambiguous"),
+        (one, _) => one,
+    }
+}
+
+fn from_fields(fields: &Fields) -> Result<Parameters, Fault> {
+    let mut parameters = Parameters::default();
+    for field in fields.iter() {
+        let Some(name) = field.name().get(..9).filter(|start| start.eq_ignore_ascii_case("moorgate-")) else {
+            continue;
+        };
+        let text = std::str::from_utf8(field.value).map_err(|_| {
+            Fault::new(Code::ParameterInvalid, "a Moorgate field holds something else than text")
+        })?;
+        parameters.take_field(&field.name()[name.len()..], text.trim())?;
+    }
+    Ok(parameters)
+}
+
+/// A session that lives elsewhere is not moved by naming an exit.
+fn check_exit(ask: &Ask, held: Option<&Claim>) -> Result<(), Fault> {
+    match (&ask.exit, held) {
+        (Some(exit), Some(claim)) if exit.name != claim.pin.exit => {
+            let detail = format!(
+                "the session lives on exit {} until it ends: leave exit out, or end the session first",
+                claim.pin.exit.id
+            );
+            Err(Fault::new(Code::ParameterConflict, detail))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_room(shared: &Shared) -> Result<(), Fault> {
+    let most = shared.settings.sessions;
+    if most > 0 && shared.store.len() >= most as usize {
+        let detail = "the gateway holds as many sessions as it may: end some, or wait for some to end";
+        return Err(Fault::new(Code::TooManySessions, detail));
+    }
+    Ok(())
+}
