@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     tokio::signal::ctrl_c().await?;
     running.drain();
-    running.wait().await?;
+    running.wait().await;
     println!("drained");
     Ok(())
 }
