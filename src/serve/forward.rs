@@ -192,8 +192,8 @@ async fn stop(
 ) -> Next {
     let sent_all = exchange.sent_all();
     let (wire, mut link, _) = exchange.part();
-    if let Some(after) = link.failed(shared, stopped.blame, &stopped.fault) {
-        link::move_away(shared, wish, &link, after).await;
+    if let Some(failure) = link.failed(shared, stopped.blame, &stopped.fault) {
+        link::move_away(shared, wish, &link, failure).await;
     }
     if !stopped.answerable {
         request.record.end = Some("client_gone");
