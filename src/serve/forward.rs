@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use tokio::io::AsyncWriteExt;
 
+use super::client::{Client, Next, Request, fail, note};
 use super::connect::{self, Tunnel};
 use super::exchange::{Answer, Exchange, Stopped};
-use super::http::{Client, Next, Request, fail, note};
 use super::link::{self, Kept, Link};
 use super::wish::{Wish, wish};
 use super::{Door, Shared, announce};
