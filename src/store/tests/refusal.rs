@@ -81,6 +81,8 @@ async fn refused(bench: &Bench, store: &Store, a: &Pin, b: &Pin, c: &Pin) {
         let held = store.hold(pin.key()).await.unwrap().unwrap();
         held.receipt.settled().await.unwrap();
         assert_eq!(held.pin, *pin, "as it was");
+        let lost = store.claim(pin.key(), bench.pin("x", "two")).await.unwrap();
+        assert!(!lost.won && lost.pin == *pin);
     }
     assert_eq!(store.len(), 3, "no pin that is not on disk");
     // Whoever counts has been told of each coming and going.
