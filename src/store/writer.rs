@@ -269,3 +269,51 @@ pub(super) fn rest(key: SessionKey, pin: &Pin, at: Timestamp) -> Option<Fact> {
         until: at.plus(Duration::from_secs(u64::from(pin.rest_s))),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::pin::{ExitName, News, Variant};
+    use crate::core::pins::Held;
+    use crate::core::session::{Filter, SessionId};
+
+    fn pin(version: u64) -> Box<Pin> {
+        Box::new(Pin {
+            user: "acme".into(),
+            session: SessionId::new("a").unwrap(),
+            filter: Filter::default(),
+            exit: ExitName { pool: "us".into(), id: "one".into() },
+            variant: Variant::None,
+            via: 1,
+            made: Timestamp::from_ms(1000),
+            expires: Timestamp::from_ms(9000),
+            idle: None,
+            used: Timestamp::from_ms(1000),
+            rest_s: 0,
+            moves: 0,
+            same_address: false,
+            version,
+        })
+    }
+
+    #[test]
+    fn of_one_place_a_batch_has_the_last_change_alone() {
+        let key = pin(1).key();
+        let before = || Box::new(Held { pin: *pin(1), news: News::New, record: 1 });
+        let made = |version| Change::Made { key, pin: pin(version), ended: None };
+        let ended = || Change::Ended { key, at: Timestamp::default(), before: before() };
+        let moved = || Change::Moved { key, pin: pin(2), before: before() };
+        let last = |changes: Vec<Change>| {
+            let jobs = (1..).zip(changes).map(|(number, change)| Job { number, change });
+            let ops = ops(&jobs.collect::<Vec<_>>());
+            let mut of_key = ops.into_iter().filter(|op| op.place.first() == Some(&b'p'));
+            let only = of_key.next().unwrap();
+            assert!(of_key.next().is_none());
+            only.record.map(|record| Record::number_of(&record).unwrap())
+        };
+        assert_eq!(last(vec![made(1)]), Some(1));
+        assert_eq!(last(vec![made(1), moved()]), Some(2));
+        assert_eq!(last(vec![made(1), moved(), ended()]), None);
+        assert_eq!(last(vec![made(1), moved(), ended(), made(3)]), Some(4));
+    }
+}
