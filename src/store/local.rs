@@ -104,6 +104,12 @@ impl Local {
         Some(self.shards.of(key).get(key, self.now())?.pin)
     }
 
+    pub(super) fn look(&self, key: SessionKey) -> Option<Claim> {
+        let shard = self.shards.of(key);
+        let held = shard.get(key, self.now())?;
+        Some(self.shown(key, held, false))
+    }
+
     pub(super) fn each(&self, mut f: impl FnMut(&Pin)) {
         let now = self.now();
         for shard in self.shards.iter() {
@@ -118,7 +124,7 @@ impl Local {
     }
 
     pub(super) async fn hold(&self, key: SessionKey) -> Option<Claim> {
-        let live = self.live(key)?;
+        let live = self.look(key)?;
         if live.pin.idle.is_none() {
             return Some(live);
         }
@@ -145,7 +151,7 @@ impl Local {
         let mut room = match self.room().await {
             Ok(room) => room,
             // No new pin then; but perhaps there is one.
-            Err(fault) => return self.live(key).ok_or(fault),
+            Err(fault) => return self.look(key).ok_or(fault),
         };
         let now = self.now();
         let mut shard = self.shards.of(key);
@@ -186,18 +192,12 @@ impl Local {
         let room = match self.room().await {
             Ok(room) => room,
             // No move then; but perhaps there was one already.
-            Err(fault) => return self.live(key).filter(|claim| claim.pin.version != seen).ok_or(fault),
+            Err(fault) => return self.look(key).filter(|claim| claim.pin.version != seen).ok_or(fault),
         };
         match self.repin_now(key, seen, only, &proposal, room)? {
             Some(claim) => Ok(claim),
             None => self.claim(key, proposal).await,
         }
-    }
-
-    /// The live pin as one who did not make it gets it.
-    fn live(&self, key: SessionKey) -> Option<Claim> {
-        let shard = self.shards.of(key);
-        Some(self.shown(key, shard.get(key, self.now())?, false))
     }
 
     /// `None`: no pin lives.

@@ -72,7 +72,9 @@ impl Local {
         for shard in self.shards.iter() {
             let mut facts = Vec::new();
             for (key, held) in shard.iter() {
-                let there = on_disk.remove(&key).is_some_and(|(number, ..)| number == held.record);
+                // Uses while the disk refused have no record.
+                let same = |(number, ends, _)| number == held.record && ends == held.pin.ends();
+                let there = on_disk.remove(&key).is_some_and(same);
                 if all || !there {
                     facts.push(Fact::Pin(key, Box::new(held.pin)));
                 }
