@@ -2,6 +2,7 @@
 //! million pins on disk. `cargo bench --bench pins [-- PINS]`.
 //!
 //! Figures, no judgement: they go to `docs/`.
+#![expect(clippy::expect_used, reason = "a bench may stop where it cannot go on")]
 
 use std::future::Future;
 use std::path::{Path, PathBuf};

@@ -384,3 +384,33 @@ async fn with_fsync_a_receipt_settles_as_well() {
     store.close().await;
     assert_eq!(bench.open().0.peek(a.key()), Some(a));
 }
+
+#[tokio::test]
+async fn changes_of_one_session_within_a_batch_keep_their_order() {
+    let bench = Bench::new();
+    let (store, _) = bench.open();
+    let mut left = Vec::new();
+    // Nothing is awaited, so that the writer finds many at once.
+    for n in 0..400 {
+        let session = format!("s{n}");
+        let pin = bench.pin(&session, "one");
+        let mut is = store.claim(pin.key(), pin.clone()).await.unwrap().pin;
+        for exit in 0..n % 4 {
+            let to = bench.pin(&session, &format!("exit{exit}"));
+            is = store.repin(pin.key(), is.version, to).await.unwrap().pin;
+        }
+        if n % 3 == 0 {
+            tokio::select! { biased; _ = store.end(pin.key()) => {}, () = std::future::ready(()) => {} }
+            assert_eq!(store.peek(pin.key()), None);
+            if n % 2 == 0 {
+                is = store.claim(pin.key(), bench.pin(&session, "two")).await.unwrap().pin;
+            }
+        }
+        left.push((pin.key(), (n % 3 != 0 || n % 2 == 0).then_some(is)));
+    }
+    store.close().await;
+    let (store, _) = bench.open();
+    for (key, is) in left {
+        assert_eq!(store.peek(key), is);
+    }
+}

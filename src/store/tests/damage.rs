@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::store::engine::{Folder, Op, Space};
+use crate::store::engine::{Op, Space};
+use crate::store::folder::Folder;
 use crate::store::record::Record;
 
 /// A folder with pins in tables, in a journal, and ended ones; closed.
