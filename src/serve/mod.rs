@@ -30,6 +30,7 @@ mod forward;
 mod http;
 mod intake;
 mod link;
+mod presence;
 mod route;
 mod wish;
 
