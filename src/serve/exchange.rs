@@ -241,13 +241,8 @@ impl<'a> Exchange<'a> {
                 self.deaf = true;
                 Ok(())
             }
-            Poll::Ready(Err(Broken::Source(_) | Broken::Short)) => {
-                // The target must not take what it got for the whole.
-                self.link.wire.reset();
-                Err(client_gone())
-            }
+            Poll::Ready(Err(Broken::Source(_) | Broken::Short)) => Err(client_gone()),
             Poll::Ready(Err(Broken::Fault(violation))) => {
-                self.link.wire.reset();
                 Err(Stopped { fault: violation.into(), blame: Blame::Target, answerable: true })
             }
         }
@@ -350,6 +345,7 @@ impl<'a> Exchange<'a> {
         poll_fn(|cx| {
             let before = counts.total();
             if self.poll_up(cx, &counts.up).is_err() {
+                self.link.wire.reset();
                 self.deaf = true;
             }
             match outbox.poll(cx, &mut self.client) {

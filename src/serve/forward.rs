@@ -183,6 +183,10 @@ impl Turn<'_> {
         self.count();
         let sent_all = self.exchange.sent_all();
         let (mut wire, mut link, _) = self.exchange.part();
+        if !sent_all {
+            // The target must not take what it got for the whole.
+            link.wire.reset();
+        }
         if let Some(failure) = link.failed(self.shared, stopped.blame, &stopped.fault) {
             link::move_away(self.shared, &self.wish, &link, failure).await;
         }
