@@ -157,6 +157,7 @@ impl Local {
         proposal.version = rand::random();
         let mut room = self.room().await?;
         let now = self.now();
+        let proposal = proposal.made_at(now);
         let mut shard = self.shards.of(key);
         let ended = match shard.claim(key, &proposal, now) {
             Claimed::Lost(held) => return Ok(self.shown(key, held, false)),
@@ -190,27 +191,12 @@ impl Local {
         seen: u64,
         only: Only,
         mut proposal: Pin,
-    ) -> Result<Claim, StoreFault> {
-        proposal.version = rand::random();
-        let room = self.room().await?;
-        match self.repin_now(key, seen, only, &proposal, room)? {
-            Some(claim) => Ok(claim),
-            None => self.claim(key, proposal).await,
-        }
-    }
-
-    /// `None`: no pin lives.
-    fn repin_now(
-        &self,
-        key: SessionKey,
-        seen: u64,
-        only: Only,
-        proposal: &Pin,
-        mut room: Option<Room<'_>>,
     ) -> Result<Option<Claim>, StoreFault> {
+        proposal.version = rand::random();
+        let mut room = self.room().await?;
         let at = self.now();
         let mut shard = self.shards.of(key);
-        let (mut now, before) = match shard.repin(key, seen, only, proposal, at) {
+        let (mut now, before) = match shard.repin(key, seen, only, &proposal, at) {
             Repinned::Moved { now, before } => (now, before),
             Repinned::Lost(held) => return Ok(Some(self.shown(key, held, false))),
             Repinned::Gone => return Ok(None),

@@ -103,7 +103,8 @@ async fn a_pin_outlives_its_gateway() {
     assert_eq!(report, OpenReport::default());
     let a = claim(&store, bench.pin("a", "one")).await;
     let b = claim(&store, bench.pin("b", "two")).await;
-    let moved = store.repin(b.key(), b.version, bench.pin("b", "three")).await.unwrap();
+    let moved =
+        store.repin(b.key(), b.version, Only::Anyhow, bench.pin("b", "three")).await.unwrap().unwrap();
     moved.receipt.settled().await.unwrap();
     let c = claim(&store, bench.pin("c", "one")).await;
     assert_eq!(store.end(c.key()).await.unwrap(), Some(c.clone()));
@@ -131,7 +132,7 @@ async fn the_future_of_each_call_may_cross_threads() {
     let pin = bench.pin("a", "one");
     drop(send(store.hold(pin.key())));
     drop(send(store.claim(pin.key(), pin.clone())));
-    drop(send(store.repin(pin.key(), 1, pin.clone())));
+    drop(send(store.repin(pin.key(), 1, Only::Anyhow, pin.clone())));
     drop(send(store.end(pin.key())));
     drop(send(store.keep()));
     drop(send(store.close()));
