@@ -33,11 +33,6 @@ impl Connections {
         Arc::new(Self { most, most_per_client, open: AtomicU32::new(0), by_client: Mutex::default() })
     }
 
-    /// How many there are.
-    pub(crate) fn open(&self) -> u32 {
-        self.open.load(Ordering::Relaxed)
-    }
-
     /// Counts one more.
     ///
     /// # Errors
@@ -95,7 +90,7 @@ mod tests {
         assert_eq!(code(1), Some(Code::TooManyConnections));
         let _c = enter(2).unwrap();
         assert_eq!(code(3), Some(Code::TooManyConnections));
-        assert_eq!(connections.open(), 3);
+        assert_eq!(connections.open.load(Ordering::Relaxed), 3);
         drop(a);
         let _d = enter(1).unwrap();
         assert_eq!(connections.by_client.lock().unwrap().len(), 2);

@@ -4,7 +4,7 @@
 //! the memory of a secret that was verified once.
 //! Must not know: whose secret it is, what a wrong one leads to.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
 use argon2::Argon2;
@@ -33,7 +33,8 @@ pub(crate) enum Stored {
 /// Checks secrets; holds the key of the digests, drawn at the start.
 pub(crate) struct Verifier {
     key: [u8; 32],
-    dummy: Arc<str>,
+    /// A PHC string that no secret is checked against in earnest.
+    dummy: OnceLock<Arc<str>>,
     checks: Semaphore,
 }
 
@@ -58,8 +59,7 @@ fn is_phc(password: &str) -> bool {
 impl Verifier {
     /// With a key of its own.
     pub(crate) fn new() -> Self {
-        let dummy = hash(&Secret::new("nobody")).unwrap_or_default();
-        Self { key: rand::random(), dummy: dummy.into(), checks: Semaphore::new(CHECKS_AT_A_TIME) }
+        Self { key: rand::random(), dummy: OnceLock::new(), checks: Semaphore::new(CHECKS_AT_A_TIME) }
     }
 
     /// The form in which a configured password is kept.
@@ -93,7 +93,8 @@ impl Verifier {
     /// Takes as long as a PHC check that fails, so that an unknown user is
     /// not told from a wrong secret by time.
     pub(crate) async fn pretend(&self, secret: &str) {
-        self.check(self.dummy.clone(), secret).await;
+        let dummy = self.dummy.get_or_init(|| hash(&Secret::new("nobody")).unwrap_or_default().into());
+        self.check(dummy.clone(), secret).await;
     }
 
     async fn check(&self, phc: Arc<str>, secret: &str) -> bool {

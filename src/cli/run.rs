@@ -31,10 +31,21 @@ pub(super) fn run(source: &ConfigSource) -> anyhow::Result<()> {
     for warning in warnings {
         tracing::warn!(%warning, "configuration");
     }
+    raise_descriptors();
     let runtime = runtime()?;
     let done = runtime.block_on(serve(config));
     runtime.shutdown_timeout(LAST);
     done
+}
+
+/// A tunnel takes two descriptors, and many systems give a process no more
+/// than 1024 unless it asks.
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).is_err() {
+        tracing::warn!(descriptors = limit.current, "the limit of descriptors cannot be raised");
+    }
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {

@@ -6,7 +6,9 @@
 use crate::core::secret::Secret;
 
 /// Where `${NAME}` gets its value.
-pub(crate) struct Environment(Box<dyn Fn(&str) -> Result<String, Absent> + Send + Sync>);
+pub(crate) struct Environment(Box<Lookup>);
+
+type Lookup = dyn Fn(&str) -> Result<String, Absent> + Send + Sync;
 
 /// Why a variable has no value.
 pub(crate) enum Absent {
@@ -33,6 +35,12 @@ impl Environment {
             let found = variables.iter().find(|(key, _)| *key == name);
             found.map(|(_, value)| (*value).to_owned()).ok_or(Absent::NotSet)
         }))
+    }
+
+    /// Of every variable, with its own name for a value.
+    #[cfg(test)]
+    pub(crate) fn of_anything() -> Self {
+        Self(Box::new(|name| Ok(name.to_owned())))
     }
 
     /// The text with every `${NAME}` replaced. A value is taken as it is: a

@@ -96,10 +96,14 @@ impl fmt::Display for Finding {
     }
 }
 
+/// So many are told; of more, only how many.
+const TOLD_MAX: usize = 1000;
+
 /// Everything that is wrong, in the files' order. It prints a line for each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
     list: Vec<Finding>,
+    untold: usize,
     watched: Watched,
 }
 
@@ -119,16 +123,23 @@ impl Findings {
         self
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.list.is_empty()
-    }
-
-    pub(crate) fn push(&mut self, finding: Finding) {
-        self.list.push(finding);
+    pub(crate) fn count(&self) -> usize {
+        self.list.len() + self.untold
     }
 
     pub(crate) fn add(&mut self, place: Place, message: impl Into<String>) {
-        self.push(Finding::new(place, message));
+        match self.list.len() < TOLD_MAX {
+            true => self.list.push(Finding::new(place, message)),
+            false => self.untold += 1,
+        }
+    }
+
+    /// Adds those of other files.
+    pub(crate) fn append(&mut self, other: Self) {
+        for finding in other.list {
+            self.add(finding.place, finding.message);
+        }
+        self.untold += other.untold;
     }
 
     /// Puts those of one file, which were found in several passes, in the
@@ -155,7 +166,10 @@ impl fmt::Display for Findings {
             }
             write!(f, "{finding}")?;
         }
-        Ok(())
+        match self.untold {
+            0 => Ok(()),
+            more => write!(f, "\nand {more} more"),
+        }
     }
 }
 

@@ -196,10 +196,12 @@ impl Document {
             Ok(_) => String::new(),
             Err(error) => error.path().to_string(),
         };
+        // A dot alone is the document, a question mark a key that never came.
+        let path = path.trim_end_matches('?').trim_end_matches('.').to_owned();
         let start = self.lines.get(error.line().saturating_sub(1)).copied().unwrap_or_default();
         let offset = (start + error.column().saturating_sub(1)).min(self.text.len());
         let offset = (0..=offset).rev().find(|at| self.text.is_char_boundary(*at)).unwrap_or_default();
-        self.place_at(offset, if path == "." { String::new() } else { path })
+        self.place_at(offset, path)
     }
 }
 
@@ -318,3 +320,6 @@ impl<'de: 'a, 'a> Deserialize<'de> for Entries<'a> {
         deserializer.deserialize_map(EntriesVisitor).map(Self)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,10 +11,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
-use super::file::{AffinityWord, BoundsEntry, FailoverWord, Labels, PoolName, TargetsEntry};
 use super::read::Later;
 use super::values::{Address, FromText, Label, Lifetime, OneOrMany, Span, Whole, deserialize_text, text};
 use super::via::Written;
+use super::words::{AffinityWord, BoundsEntry, FailoverWord, Labels, PoolName, TargetsEntry};
 
 /// Pools of exits for a Moorgate gateway.
 #[derive(serde::Deserialize, JsonSchema)]

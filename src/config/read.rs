@@ -25,8 +25,8 @@ pub(super) fn read<T: DeserializeOwned>(
     node: NodeId,
     findings: &mut Findings,
 ) -> Option<T> {
-    // Each turn passes over one more value, so this ends.
-    loop {
+    // Each turn passes over one more value and costs a reading of all others.
+    for _ in 0..FAULTS_MAX {
         let fault = match T::deserialize(Reader { document, node }) {
             Ok(made) => return Some(made),
             Err(fault) => fault,
@@ -41,7 +41,12 @@ pub(super) fn read<T: DeserializeOwned>(
         }
         document.drop_value(at);
     }
+    None
 }
+
+/// After so many faults of one value (and its own, not those of a [`Later`]
+/// in it), it is read no further.
+const FAULTS_MAX: usize = 100;
 
 /// A value to be read later, on its own, so that what is wrong with it does
 /// not stand in the way of its neighbours.
@@ -158,7 +163,10 @@ impl de::Error for Fault {
         let written: String = written.chars().take(64).collect();
         Self::new(match nearest(&written, expected) {
             Some(name) => format!("unknown field {written:?}: did you mean \"{name}\"?"),
-            None => format!("unknown field {written:?}: expected one of {}", expected.join(", ")),
+            None => {
+                let listed: Vec<_> = expected.iter().copied().filter(|name| *name != "$schema").collect();
+                format!("unknown field {written:?}: expected one of {}", listed.join(", "))
+            }
         })
     }
 
@@ -242,9 +250,25 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         }
     }
 
+    /// A derived struct would take a list for its fields in order.
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Fault> {
+        match self.document.value(self.node) {
+            Value::List(_) => {
+                let fault: Fault = de::Error::invalid_type(Unexpected::Seq, &visitor);
+                Err(fault.at(self.node, false))
+            }
+            _ => self.deserialize_any(visitor),
+        }
+    }
+
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
-        unit_struct seq tuple tuple_struct map struct identifier ignored_any
+        unit_struct seq tuple tuple_struct map identifier ignored_any
     }
 }
 

@@ -154,13 +154,19 @@ impl FromText for Net {
             return Ok(Self(address.to_canonical().into()));
         }
         let net: IpNet = text.parse().map_err(|_| format!("expected {}", Self::EXPECTED))?;
-        without_host_bits(net).map(Self)
+        canonical(net).map(Self)
     }
 }
 
-/// A prefix with bits set behind its length means two things; which one, only
-/// who wrote it can say.
-pub(super) fn without_host_bits(net: IpNet) -> Result<IpNet, String> {
+/// The prefix, an IPv4-mapped one as IPv4. One with bits set behind its length
+/// means two things; which one, only who wrote it can say.
+pub(super) fn canonical(net: IpNet) -> Result<IpNet, String> {
+    let net = match net {
+        IpNet::V6(v6) if v6.prefix_len() >= 96 && v6.addr().to_ipv4_mapped().is_some() => {
+            IpNet::new(v6.addr().to_canonical(), v6.prefix_len() - 96).unwrap_or(net)
+        }
+        net => net,
+    };
     match net == net.trunc() {
         true => Ok(net),
         false => Err(format!(

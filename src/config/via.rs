@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::values::{FromText, without_host_bits};
+use super::values::{FromText, canonical};
 use crate::core::exit::{Credential, Scheme, Trust, Upstream, Via};
 use crate::core::session::LABEL_KEYS;
 use crate::core::target::{Host, Target};
-use crate::core::template::{Template, TemplateError};
+use crate::core::template::{Filling, Template, TemplateError};
+use crate::core::time::Ttl;
 
 /// A `via` as read.
 #[derive(Clone, Debug)]
@@ -97,7 +98,7 @@ fn source_address(address: IpAddr) -> Result<IpAddr, String> {
 
 /// A prefix of one address is that address.
 fn source_prefix(net: IpNet) -> Result<Via, String> {
-    let net = without_host_bits(net)?;
+    let net = canonical(net)?;
     let address = source_address(net.addr())?;
     match net.prefix_len() == net.max_prefix_len() {
         true => Ok(Via::Address(address)),
@@ -116,10 +117,24 @@ fn from_url(scheme: &str, rest: &str) -> Result<Written, String> {
     };
     let at = Target::parse(authority.strip_suffix('/').unwrap_or(authority));
     let Target { host, port } = at.map_err(|fault| fault.detail().to_owned())?;
-    let written = userinfo.map(|userinfo| userinfo.split_once(':').unwrap_or((userinfo, "")));
+    let written = userinfo.map(|userinfo| split_user(userinfo).unwrap_or((userinfo, "")));
     let credential = written.map(|(user, password)| credential(scheme, user, password)).transpose()?;
     let upstream = Upstream { scheme, host, port, credential, trust: Trust::System };
     Ok(Written::new(Via::Upstream(Arc::new(upstream)), written))
+}
+
+/// At the first colon that is no part of a placeholder such as `{session:12}`.
+fn split_user(userinfo: &str) -> Option<(&str, &str)> {
+    let mut depth = 0_u32;
+    for (at, byte) in userinfo.bytes().enumerate() {
+        match byte {
+            b'{' => depth += 1,
+            b'}' => depth = depth.saturating_sub(1),
+            b':' if depth == 0 => return Some((&userinfo[..at], &userinfo[at + 1..])),
+            _ => {}
+        }
+    }
+    None
 }
 
 fn credential(scheme: Scheme, user: &str, password: &str) -> Result<Credential, String> {
@@ -132,10 +147,22 @@ fn credential(scheme: Scheme, user: &str, password: &str) -> Result<Credential, 
     }
     let template = |text| Template::parse_encoded(text).map_err(|error| without_quotes(&error, text));
     let made = Credential { user: template(user)?, password: template(password)? };
+    let socks = matches!(scheme, Scheme::Socks5 | Scheme::Socks5h);
+    if socks && [&made.user, &made.password].into_iter().any(is_too_long_for_socks) {
+        return Err(
+            "a SOCKS5 upstream takes a user and a password of at most 255 bytes (RFC 1929)".to_owned()
+        );
+    }
     match (made.user.token_shape(), made.password.token_shape()) {
         (Some(a), Some(b)) if a != b => Err(TemplateError::TwoShapes.to_string()),
         _ => Ok(made),
     }
+}
+
+/// What placeholders become is known only when they are filled.
+fn is_too_long_for_socks(text: &Template) -> bool {
+    let nothing = Filling { token: "", ttl: Ttl::MIN, label: &|_| None };
+    text.fill(&nothing).expose().len() > 255
 }
 
 /// What is wrong with a template, without any part of it: a brace in a
@@ -165,4 +192,110 @@ fn meant_placeholder(text: &str) -> Option<&'static str> {
             .map(move |known| (strsim::damerau_levenshtein(&name.to_ascii_lowercase(), known), known))
     });
     near.find(|(distance, _)| (1..=2).contains(distance)).map(|(_, known)| known)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: Option<&str>) {
+        let shown = Written::from_text(text).ok().map(|written| {
+            let filling = Filling { token: "TOKEN", ttl: Ttl::MIN, label: &|_| None };
+            let upstream = written.via.upstream().and_then(|upstream| upstream.credential.as_ref());
+            let credential = upstream.map(|credential| {
+                let (user, password) = (credential.user.fill(&filling), credential.password.fill(&filling));
+                format!(" {}:{}", user.expose(), password.expose())
+            });
+            format!("{}{}", written.via, credential.unwrap_or_default())
+        });
+        assert_eq!(shown.as_deref(), expected, "{text}");
+    }
+
+    #[test]
+    fn every_kind_is_read() {
+        check("direct", Some("direct"));
+        check("203.0.113.10", Some("203.0.113.10"));
+        check("2001:DB8::1", Some("2001:db8::1"));
+        check("::ffff:192.0.2.1", Some("192.0.2.1"));
+        check("2001:db8:7::/64", Some("2001:db8:7::/64"));
+        check("192.0.2.0/24", Some("192.0.2.0/24"));
+        check("::ffff:192.0.2.0/120", Some("192.0.2.0/24"));
+        check("192.0.2.7/32", Some("192.0.2.7"));
+        check("2001:db8::7/128", Some("2001:db8::7"));
+        check("http://proxy.example:3128", Some("http://proxy.example:3128"));
+        check("HTTPS://Proxy.Example.:443/", Some("https://proxy.example:443"));
+        check("socks5://[2001:db8::1]:1080", Some("socks5://[2001:db8::1]:1080"));
+        check("socks5h://198.51.100.9:1080", Some("socks5h://198.51.100.9:1080"));
+    }
+
+    #[test]
+    fn credentials_are_decoded_and_templates_kept() {
+        check("http://u:p@h:1", Some("http://h:1 u:p"));
+        check("http://u@h:1", Some("http://h:1 u:"));
+        check("http://u:@h:1", Some("http://h:1 u:"));
+        check("http://u:a:b@h:1", Some("http://h:1 u:a:b"));
+        check("http://u:p@ss/w?#@h:1", Some("http://h:1 u:p@ss/w?#"));
+        check("http://u%40x:%7B%25%7D@h:1", Some("http://h:1 u@x:{%}"));
+        check("http://me-{session}-{country}:{session}@h:1", Some("http://h:1 me-TOKEN-:TOKEN"));
+        check("socks5://u%3Av:p@h:1", Some("socks5://h:1 u:v:p"));
+        check("socks5://u:%2@h:1", None);
+        check("http://{session:4}:{session:5}@h:1", None);
+        check("http://{session:4:x@h:1", None);
+        check("http://u%3av:p@h:1", None);
+        check("http://:p@h:1", None);
+        check(
+            &format!("socks5://u:{}@h:1", "p".repeat(255)),
+            Some(&format!("socks5://h:1 u:{}", "p".repeat(255))),
+        );
+        check(&format!("socks5://u:{}@h:1", "p".repeat(256)), None);
+    }
+
+    #[test]
+    fn what_is_no_way_out_is_refused() {
+        for text in [
+            "",
+            "Direct",
+            "directly",
+            "203.0.113",
+            "203.0.113.10/24",
+            "203.0.113.0/33",
+            "0.0.0.0",
+            "::",
+            "0.0.0.0/0",
+            "255.255.255.255",
+            "224.0.0.1",
+            "ff02::1",
+            "host",
+            "host:1",
+            "http://",
+            "http://h",
+            "http://h:0",
+            "http://h:65536",
+            "http://h:1/x",
+            "http://h:1?x",
+            "http://h:x",
+            "http://:1",
+            "http://2001:db8::1:1",
+            "ftp://h:1",
+            "http//h:1",
+            "fe80::1%eth0",
+            "http://0x7f.1:80",
+            "http://a b:1",
+        ] {
+            check(text, None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics_or_is_quoted(user in "[a-z0-9{}:@/%\\[\\]]{0,12}", scheme in "(http|socks5h|x)?(://)?") {
+            let text = format!("{scheme}{user}S3CRET{user}@h{user}");
+            if let Err(message) = Written::from_text(&text) {
+                prop_assert!(!message.contains("S3CRET"));
+            }
+        }
+    }
 }

@@ -48,7 +48,8 @@ fn stamp(path: &Path) -> Stamp {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Watched {
     files: BTreeMap<PathBuf, Stamp>,
-    folders: BTreeMap<PathBuf, BTreeMap<PathBuf, Stamp>>,
+    /// `None`: it was not there, or could not be read.
+    folders: BTreeMap<PathBuf, Option<BTreeMap<PathBuf, Stamp>>>,
 }
 
 impl Watched {
@@ -61,7 +62,8 @@ impl Watched {
     /// in the order of their names.
     pub(super) fn note_folder(&mut self, folder: &Path) -> io::Result<Vec<PathBuf>> {
         let listed = pool_files(folder);
-        let stamps = listed.iter().flatten().map(|path| (path.clone(), stamp(path))).collect();
+        let stamps = |files: &Vec<PathBuf>| files.iter().map(|path| (path.clone(), stamp(path))).collect();
+        let stamps = listed.as_ref().ok().map(stamps);
         self.folders.entry(folder.to_owned()).or_insert(stamps);
         listed
     }
@@ -71,7 +73,7 @@ impl Watched {
         let mut now = Self::default();
         self.files.keys().for_each(|path| now.note_file(path));
         for folder in self.folders.keys() {
-            // A folder that cannot be read looks as if it were empty.
+            // Why it cannot be read is told when it is loaded.
             let _ = now.note_folder(folder);
         }
         now

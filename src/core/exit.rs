@@ -115,6 +115,12 @@ impl Via {
         credential.is_some_and(|own| own.user.has_placeholders() || own.password.has_placeholders())
     }
 
+    /// Whether its credential has a placeholder for this label.
+    fn asks_for(&self, key: &str) -> bool {
+        let credential = self.upstream().and_then(|up| up.credential.as_ref());
+        credential.is_some_and(|own| own.user.asks_for(key) || own.password.asks_for(key))
+    }
+
     /// How a token for it is drawn.
     pub fn session_token(&self) -> Option<super::template::TokenShape> {
         let credential = self.upstream()?.credential.as_ref()?;
@@ -169,9 +175,9 @@ impl Labels {
         Self(pairs.into_iter().map(|(k, v)| (k, v.into(), fold(v).into())).collect())
     }
 
-    /// Whether every demand of the filter is met.
-    pub fn meet(&self, filter: &Filter) -> bool {
-        filter.iter().all(|(key, value)| self.0.iter().any(|(k, _, v)| *k == key && **v == *value))
+    /// Whether a value, as folded, is among those under `key`.
+    fn have(&self, key: &str, value: &str) -> bool {
+        self.0.iter().any(|(k, _, v)| *k == key && **v == *value)
     }
 
     /// The first value under `key`, as written.
@@ -214,6 +220,15 @@ pub struct Exit {
 }
 
 impl Exit {
+    /// Whether it can serve a request that asks for these labels: it has
+    /// them, or its template passes the wish on and it is not labelled
+    /// otherwise.
+    pub fn meets(&self, filter: &Filter) -> bool {
+        filter.iter().all(|(key, value)| {
+            self.labels.have(key, value) || (self.labels.value(key).is_none() && self.via.asks_for(key))
+        })
+    }
+
     /// The address that origins see, when it is known.
     pub fn address_for(&self, variant: &super::pin::Variant) -> Option<IpAddr> {
         match variant {

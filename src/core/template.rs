@@ -131,6 +131,11 @@ impl Template {
         self.0.iter().any(|part| !matches!(part, Part::Literal(_)))
     }
 
+    /// Whether it has a placeholder for this label.
+    pub fn asks_for(&self, key: &str) -> bool {
+        self.0.iter().any(|part| matches!(part, Part::Label(label) if *label == key))
+    }
+
     /// The text. A label that nobody gives is empty.
     pub fn fill(&self, with: &Filling<'_>) -> Secret {
         let mut text = String::new();

@@ -23,7 +23,7 @@ use crate::core::pin::Variant;
 use crate::core::policy::{Judged, Vetted};
 use crate::core::pool::DialTimeouts;
 use crate::core::secret::Secret;
-use crate::core::session::{Filter, fold};
+use crate::core::session::fold;
 use crate::core::target::Host;
 use crate::core::template::Filling;
 use crate::core::time::Ttl;
@@ -51,8 +51,9 @@ pub(crate) struct DialRequest<'a> {
     pub purpose: Purpose,
     /// How long the session lasts, for templates.
     pub ttl: Ttl,
-    /// The labels that were asked for, for templates.
-    pub asked: &'a Filter,
+    /// The labels that were asked for, as the client wrote them, for
+    /// templates.
+    pub asked: &'a [(&'static str, Box<str>)],
     /// How long each part may take.
     pub timeouts: &'a DialTimeouts,
 }
@@ -231,7 +232,7 @@ impl Login {
             Variant::Token(token) => token,
             Variant::None | Variant::Address(_) => "",
         };
-        let label = |key: &'static str| label(request, key);
+        let label = |key: &'static str| label_value(request, key);
         let filling = Filling { token, ttl: request.ttl, label: &label };
         Some(Self { user: credential.user.fill(&filling), password: credential.password.fill(&filling) })
     }
@@ -254,12 +255,15 @@ impl Login {
 }
 
 /// A label's value: of the exit's the one that was asked for, as the pool
-/// file writes it; else what was asked for; else the exit's first.
-fn label(request: &DialRequest<'_>, key: &str) -> Option<String> {
+/// file writes it; else what was asked for, as the client wrote it; else the
+/// exit's first.
+fn label_value(request: &DialRequest<'_>, key: &'static str) -> Option<String> {
     let labels = &request.exit.labels;
-    let Some(asked) = request.asked.value(key) else { return labels.value(key).map(str::to_owned) };
-    let written = labels.iter().find(|(k, value)| *k == key && fold(value) == asked);
-    Some(written.map_or(asked, |(_, value)| value).to_owned())
+    let Some((_, asked)) = request.asked.iter().find(|(k, _)| *k == key) else {
+        return labels.value(key).map(str::to_owned);
+    };
+    let written = labels.iter().find(|(k, value)| *k == key && fold(value) == fold(asked));
+    Some(written.map_or(&**asked, |(_, value)| value).to_owned())
 }
 
 /// Failures of an established upstream are its token's where there are tokens.

@@ -68,19 +68,33 @@ where
     loop {
         let (tcp, peer) = tokio::select! {
             biased;
-            () = drain.begun() => return,
+            () = drain.begun() => break,
             accepted = accept(&listener) => accepted,
         };
-        let (served, guard, drain) = (serve(tcp.into(), peer), drain.guard(), drain.clone());
-        tokio::spawn(async move {
-            let _guard = guard;
-            tokio::select! {
-                biased;
-                () = drain.forced() => {}
-                () = served => {}
-            }
-        });
+        spawn(serve(tcp.into(), peer), &drain);
     }
+    // The kernel has said yes to these already: closing the listener now would
+    // reset them unanswered.
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok((tcp, peer)) = listener.accept() {
+        if tcp.set_nonblocking(true).is_ok()
+            && let Ok(tcp) = TcpStream::from_std(tcp)
+        {
+            spawn(serve(tcp.into(), peer), &drain);
+        }
+    }
+}
+
+fn spawn(served: impl Future<Output = ()> + Send + 'static, drain: &Drain) {
+    let (guard, drain) = (drain.guard(), drain.clone());
+    tokio::spawn(async move {
+        let _guard = guard;
+        tokio::select! {
+            biased;
+            () = drain.forced() => {}
+            () = served => {}
+        }
+    });
 }
 
 /// The next connection. It does not fail: an error is either one of a

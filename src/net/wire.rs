@@ -126,6 +126,24 @@ impl Wire {
         }
     }
 
+    /// Ready when the other end has reset the connection, though nothing is
+    /// read. Bytes or an end that wait to be read hide a reset behind them.
+    pub(crate) fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(tcp) = self.tcp() else { return Poll::Pending };
+        loop {
+            if std::task::ready!(tcp.poll_read_ready(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            let look = || SockRef::from(tcp).peek(&mut [MaybeUninit::uninit()]);
+            match tcp.try_io(tokio::io::Interest::READABLE, look) {
+                Ok(_) => return Poll::Pending,
+                // The readiness was stale and is cleared: wait for the next.
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+    }
+
     /// The socket underneath.
     pub(crate) fn tcp(&self) -> Option<&TcpStream> {
         match &self.kind {

@@ -10,7 +10,7 @@ use tracing_subscriber::filter::Directive;
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     /// For people.
     #[default]
     Text,

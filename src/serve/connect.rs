@@ -34,7 +34,7 @@ pub(super) async fn connect(
     let news = link.news(shared);
     record.news = news;
     record.status = Some(200);
-    let established = announce::with(shared, &link, news, |announce| answer::established(announce));
+    let established = announce::with(shared, &link, news, answer::established);
     if client.wire.write_all(&established).await.is_err() {
         record.end = Some("client_gone");
         return Next::Done;

@@ -102,6 +102,13 @@ impl Outbox {
     }
 }
 
+/// The client left before its request was whole or its answer came: nobody is
+/// there to be told, so the fault is for the record alone.
+fn client_gone() -> Stopped {
+    let fault = Fault::new(Code::BadRequest, "the client left before its answer came");
+    Stopped { fault, blame: Blame::Target, answerable: false }
+}
+
 impl<'a> Exchange<'a> {
     pub(super) fn new(
         shared: &'a Shared,
@@ -160,9 +167,12 @@ impl<'a> Exchange<'a> {
             if let Poll::Ready(answer) = self.poll_answer(cx) {
                 return Poll::Ready(answer);
             }
+            if self.sent_all() && self.client.poll_reset(cx).is_ready() {
+                return Poll::Ready(Err(client_gone()));
+            }
             // A client that waits for its 100 does not stall: the answerer does.
             let client_is_due =
-                !self.sent_all() && !self.deaf && !(self.asked.expects_continue && self.interims == 0);
+                !self.sent_all() && !self.deaf && (!self.asked.expects_continue || self.interims > 0);
             if client_is_due {
                 ready!(stall.poll(cx));
                 let detail = "the request's body stopped arriving";
@@ -198,8 +208,7 @@ impl<'a> Exchange<'a> {
             Poll::Ready(Err(Broken::Source(_) | Broken::Short)) => {
                 // The target must not take what it got for the whole.
                 self.link.wire.reset();
-                let fault = Fault::new(Code::BadRequest, "the client left before its request was whole");
-                Err(Stopped { fault, blame: Blame::Target, answerable: false })
+                Err(client_gone())
             }
             Poll::Ready(Err(Broken::Fault(violation))) => {
                 self.link.wire.reset();
@@ -211,8 +220,7 @@ impl<'a> Exchange<'a> {
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Stopped>> {
         loop {
             if let Poll::Ready(Err(_)) = self.interim.poll(cx, &mut self.client) {
-                let fault = Fault::new(Code::BadRequest, "the client left before its answer came");
-                return Poll::Ready(Err(Stopped { fault, blame: Blame::Target, answerable: false }));
+                return Poll::Ready(Err(client_gone()));
             }
             match parse_response(&self.incoming, &mut self.scan, self.limits) {
                 Err(violation) => return Poll::Ready(Err(self.bad(violation))),

@@ -83,8 +83,6 @@ fn onward(shared: &Shared, request: &Request, link: &Link) -> Vec<u8> {
                 rewrite::Form::Absolute { credential: authorization.as_ref() }
             }
         },
-        // Without a session the next request leaves by another exit.
-        close: link.pinned.is_none(),
         via: shared.settings.via.then_some(VIA),
     };
     rewrite::request(&mut out, &request.head, &request.asked, &onward);
@@ -197,11 +195,11 @@ async fn stop(
     if let Some(after) = link.failed(shared, stopped.blame, &stopped.fault) {
         link::move_away(shared, wish, &link, after).await;
     }
-    note(&mut request.record, &stopped.fault);
     if !stopped.answerable {
         request.record.end = Some("client_gone");
         return Next::Done;
     }
+    note(&mut request.record, &stopped.fault);
     let keeps = sent_all && request.asked.persists && !shared.drain.is_begun();
     let context = FaultContext { connect: false, head_only: request.asked.head_only, keeps };
     let answer = answer::fault(&stopped.fault, context);

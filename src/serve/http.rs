@@ -46,7 +46,8 @@ pub(super) struct Request {
 }
 
 /// Serves a client until its connection ends.
-pub(crate) async fn serve(shared: Arc<Shared>, door: Arc<Door>, wire: Wire, address: SocketAddr) {
+pub(crate) async fn serve(shared: Arc<Shared>, door: Arc<Door>, wire: Wire, peer: SocketAddr) {
+    let address = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let _counted = match shared.connections.enter(address.ip()) {
         Ok(counted) => counted,
         Err(fault) => return refuse(wire, address, &fault).await,
@@ -111,16 +112,12 @@ pub(super) async fn fail(shared: &Shared, mut client: Client, mut request: Reque
     let mut keeps = asked.persists && !fault.code().closes() && !shared.drain.is_begun();
     // A client that waits for its 100 may or may not send its body after
     // another answer, so what comes next cannot be told.
-    keeps &= match asked.body {
-        BodyKind::None | BodyKind::Length(0) => true,
-        BodyKind::Length(length) => {
-            !asked.connect
-                && !asked.expects_continue
-                && length <= MOST_THROWN
-                && body::throw(&mut client.wire, length, shared.settings.timeouts.body).await
-        }
-        BodyKind::Chunked | BodyKind::UntilClose => false,
+    let unread = match asked.body {
+        BodyKind::None => 0,
+        BodyKind::Length(length) => length,
+        BodyKind::Chunked | BodyKind::UntilClose => u64::MAX,
     };
+    keeps &= unread == 0 || (unread <= MOST_THROWN && !asked.expects_continue);
     let context = FaultContext { connect: asked.connect, head_only: asked.head_only, keeps };
     note(&mut request.record, &fault);
     let answer = answer::fault(&fault, context);
@@ -128,9 +125,12 @@ pub(super) async fn fail(shared: &Shared, mut client: Client, mut request: Reque
         return Next::Part(client.wire, answer.bytes);
     }
     drop(request);
-    match client.wire.write_all(&answer.bytes).await {
-        Ok(()) => Next::Request(client),
-        Err(_) => Next::Done,
+    let sent = client.wire.write_all(&answer.bytes).await.is_ok();
+    // The answer does not wait for the body: the client may wait for it.
+    if sent && body::throw(&mut client.wire, unread, shared.settings.timeouts.body).await {
+        Next::Request(client)
+    } else {
+        Next::Done
     }
 }
 

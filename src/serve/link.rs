@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Shared;
-use super::route::{Down, Leg, Route};
+use super::route::{Leg, Route};
 use super::wish::Wish;
 use crate::core::ask::AskedSession;
 use crate::core::exit::Exit;
@@ -140,7 +140,7 @@ async fn pinned(
             Ok(pick) => pick,
             Err(Closed::Busy) => return Err(route.busy(&claim, Closed::Busy)),
             Err(closed) => {
-                leg = route.fail_over(&claim, Down::Closed(closed)).await?;
+                leg = route.fail_over(&claim, closed).await?;
                 dials = 0;
                 continue;
             }
@@ -198,11 +198,12 @@ async fn next_leg(
     }
     if failed.after.token_lost {
         *dials = 0;
-        return route.fail_over(&claim, Down::TokenLost).await;
+        // The exit is well, so it is not down for the session either.
+        return route.another_token(&claim).await?.ok_or(failed.fault);
     }
     if let Some(until) = failed.after.ejected_until {
         *dials = 0;
-        return route.fail_over(&claim, Down::Closed(Closed::Ejected { until })).await;
+        return route.fail_over(&claim, Closed::Ejected { until }).await;
     }
     if used_up { Err(failed.fault) } else { Ok(Leg { claim, pick: None }) }
 }
@@ -214,15 +215,18 @@ pub(super) async fn move_away(shared: &Shared, wish: &Wish, link: &Link, after: 
     let (Some(session), Some(pool)) = (&wish.ask.session, wish.snapshot.pool(&wish.ask.pool.name)) else {
         return;
     };
-    let down = match after {
-        After { token_lost: true, .. } => Down::TokenLost,
-        After { ejected_until: Some(until), .. } => Down::Closed(Closed::Ejected { until }),
-        _ => return,
-    };
-    let Ok(Some(claim)) = shared.store.hold(session.key).await else { return };
-    if link.pinned.as_ref().is_some_and(|pinned| pinned.pin.version == claim.pin.version) {
-        let _told_by_the_next = Route::new(shared, wish, session, pool).fail_over(&claim, down).await;
+    if !after.token_lost && after.ejected_until.is_none() {
+        return;
     }
+    let Ok(Some(claim)) = shared.store.hold(session.key).await else { return };
+    if link.pinned.as_ref().is_none_or(|pinned| pinned.pin.version != claim.pin.version) {
+        return;
+    }
+    let mut route = Route::new(shared, wish, session, pool);
+    let _told_by_the_next = match after.ejected_until {
+        Some(until) => route.fail_over(&claim, Closed::Ejected { until }).await.map(Some),
+        None => route.another_token(&claim).await,
+    };
 }
 
 /// One dial, and what its outcome does to the exit.
@@ -233,7 +237,7 @@ async fn dial(shared: &Shared, wish: &Wish, pick: Pick, purpose: Purpose, ttl: T
         target: &wish.judged,
         purpose,
         ttl,
-        asked: &wish.ask.filter,
+        asked: &wish.ask.labels,
         timeouts: &wish.ask.pool.timeouts,
     };
     match shared.dialer.dial(request).await {
@@ -254,7 +258,8 @@ async fn dial(shared: &Shared, wish: &Wish, pick: Pick, purpose: Purpose, ttl: T
             Ok(link)
         }
         Err(fault) => {
-            let after = pick.attempt.failed(fault.blame, wish.judged.target(), shared.clock.now());
+            let after =
+                pick.attempt.failed(fault.blame, &fault.fault, wish.judged.target(), shared.clock.now());
             log_change(&pick.exit, after, Some(&fault.fault));
             Err(Failed { fault: fault.fault, blame: fault.blame, after, exit: pick.exit })
         }
@@ -289,7 +294,7 @@ impl Link {
     /// The exit, or the target behind it, did not do its work: the request
     /// had been written by then. Where the exit stands after it.
     pub(super) fn failed(&mut self, shared: &Shared, blame: Blame, fault: &Fault) -> Option<After> {
-        let after = self.attempt.take()?.failed(blame, &self.target, shared.clock.now());
+        let after = self.attempt.take()?.failed(blame, fault, &self.target, shared.clock.now());
         log_change(&self.exit, after, Some(fault));
         Some(after)
     }

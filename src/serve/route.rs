@@ -44,14 +44,6 @@ enum Move {
     WhileFresh,
 }
 
-/// Why a session's exit cannot be used.
-pub(super) enum Down {
-    /// It is gone, off or ejected.
-    Closed(Closed),
-    /// A vendor's gateway refuses the session's token.
-    TokenLost,
-}
-
 impl<'a> Route<'a> {
     pub(super) fn new(
         shared: &'a Shared,
@@ -90,7 +82,19 @@ impl<'a> Route<'a> {
             ttl: self.session.ttl,
             ..self.new_pin(&self.tried)
         };
-        let mut pick = self.pool.place(&ask, self.now(), &mut rand::rng())?;
+        let placed = self.pool.place(&ask, self.now(), &mut rand::rng());
+        // Pins that have ended are swept now and then; their room is free.
+        let crowded = match &placed {
+            Err(none) => none.lacks_room(),
+            Ok(pick) => pick.shares_address(),
+        };
+        let mut pick = if crowded {
+            drop(placed);
+            self.shared.store.sweep().await;
+            self.pool.place(&ask, self.now(), &mut rand::rng())?
+        } else {
+            placed?
+        };
         let claim = self.shared.store.claim(self.session.key, self.proposal(&pick)).await?;
         Ok(adopt(claim, &mut pick).then_use(pick))
     }
@@ -112,22 +116,19 @@ impl<'a> Route<'a> {
     }
 
     /// Moves the session away from an exit that is down, if it may move.
-    pub(super) async fn fail_over(&mut self, claim: &Claim, down: Down) -> Result<Leg, Fault> {
+    pub(super) async fn fail_over(&mut self, claim: &Claim, down: Closed) -> Result<Leg, Fault> {
         let failover = if claim.fresh { Failover::On } else { self.wish.ask.failover };
-        let cause = self.cause(claim, &down);
+        let cause = self.cause(claim, down);
         if self.wish.ask.exit.is_some() {
-            return Err(self.exit_down(&format!("{cause}, and the request names it"), &down, None));
+            return Err(self.exit_down(&format!("{cause}, and the request names it"), down, None));
         }
         if failover == Failover::Off {
-            return Err(self.exit_down(&format!("{cause}, and failover is off"), &down, None));
+            return Err(self.exit_down(&format!("{cause}, and failover is off"), down, None));
         }
         if self.moves >= self.pool.pool.attempts {
-            return Err(self.exit_down(&format!("{cause}, as were the others tried"), &down, None));
+            return Err(self.exit_down(&format!("{cause}, as were the others tried"), down, None));
         }
         self.moves += 1;
-        if matches!(down, Down::TokenLost) && failover == Failover::On {
-            return self.renew(claim).await;
-        }
         let not: Vec<_> = self.tried.iter().chain([&claim.pin.exit]).cloned().collect();
         let was = self.pool.pool.exit(&claim.pin.exit.id);
         let ask = NewPin {
@@ -150,9 +151,17 @@ impl<'a> Route<'a> {
                 self.repin(claim, Move::Anyhow, pick).await
             }
             Err(none) => {
-                Err(self.exit_down(&format!("{cause}, and there is no other: {none}"), &down, Some(&none)))
+                Err(self.exit_down(&format!("{cause}, and there is no other: {none}"), down, Some(&none)))
             }
         }
+    }
+
+    /// A vendor's gateway refuses the session's token: another one, if the
+    /// session may move. `None`: it may not, or has moved enough.
+    pub(super) async fn another_token(&mut self, claim: &Claim) -> Result<Option<Leg>, Fault> {
+        let may = self.wish.ask.failover == Failover::On && self.moves + 1 < self.pool.pool.attempts;
+        self.moves += 1;
+        if may { self.renew(claim).await.map(Some) } else { Ok(None) }
     }
 
     /// The pin follows its exit, of which something changed: another token,
@@ -217,20 +226,22 @@ impl<'a> Route<'a> {
         self.shared.clock.now()
     }
 
-    fn cause(&self, claim: &Claim, down: &Down) -> String {
+    fn cause(&self, claim: &Claim, down: Closed) -> String {
         let id = &claim.pin.exit.id;
         match down {
-            Down::Closed(Closed::Gone) => format!("exit {id} was removed"),
-            Down::Closed(Closed::Off) => format!("exit {id} is off"),
-            Down::Closed(Closed::Busy) => format!("exit {id} is at max_connections"),
-            Down::Closed(Closed::Ejected { .. }) => format!("exit {id} is ejected after failures"),
-            Down::TokenLost => format!("the gateway behind exit {id} refuses this session"),
+            Closed::Gone => format!("exit {id} was removed"),
+            Closed::Off => format!("exit {id} is off"),
+            Closed::Busy => format!("exit {id} is at max_connections"),
+            Closed::Ejected { .. } => match self.pool.last_failure(id) {
+                Some(failure) => format!("exit {id} is ejected after failures, the last: {failure}"),
+                None => format!("exit {id} is ejected after failures"),
+            },
         }
     }
 
-    fn exit_down(&self, detail: &str, down: &Down, none: Option<&NoExit>) -> Fault {
+    fn exit_down(&self, detail: &str, down: Closed, none: Option<&NoExit>) -> Fault {
         let returns = match down {
-            Down::Closed(Closed::Ejected { until }) => until.since(self.now()),
+            Closed::Ejected { until } => until.since(self.now()),
             _ => Duration::from_secs(30),
         };
         let wait = none.map_or(returns, |none| none.retry_after().min(returns));
@@ -239,10 +250,9 @@ impl<'a> Route<'a> {
 
     /// An exit that cannot be used though its pins stay.
     pub(super) fn busy(&self, claim: &Claim, closed: Closed) -> Fault {
-        let down = Down::Closed(closed);
-        let cause = self.cause(claim, &down);
+        let cause = self.cause(claim, closed);
         if closed.is_down() {
-            return self.exit_down(&cause, &down, None);
+            return self.exit_down(&cause, closed, None);
         }
         Fault::new(Code::NoExit, cause).retry_after(Duration::from_secs(1))
     }

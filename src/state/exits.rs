@@ -19,9 +19,9 @@ use rand::Rng;
 
 use super::room::Sessions;
 use crate::core::exit::{Exit, Via};
-use crate::core::fault::Blame;
+use crate::core::fault::{Blame, Fault};
 use crate::core::health::{Change, Health, Outcome, Pass, TokenFailures};
-use crate::core::pin::{ExitName, Variant};
+use crate::core::pin::Variant;
 use crate::core::pool::HealthPolicy;
 use crate::core::prefix::{Addresses, InUse};
 use crate::core::target::Target;
@@ -38,7 +38,6 @@ const LEAST_RAMP: f64 = 0.001;
 /// The live side of one exit, the same object for as long as anything needs
 /// it, whatever pools come and go.
 pub(crate) struct ExitState {
-    name: ExitName,
     /// [`OPEN`], [`ON_TRIAL`], or the end of its ejection in ms: what
     /// `health` says, to be read without its lock.
     closed_until: AtomicU64,
@@ -60,13 +59,14 @@ struct Checked {
     policy: HealthPolicy,
     /// Of the exit that all this was learned about.
     digest: Option<u32>,
+    /// What the last failed dial said.
+    last_failure: Option<Arc<str>>,
 }
 
 impl ExitState {
     /// An exit that nothing is known of.
-    pub(super) fn new(name: ExitName) -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            name,
             closed_until: AtomicU64::new(OPEN),
             spotless: AtomicBool::new(true),
             connections: AtomicU32::new(0),
@@ -101,14 +101,9 @@ impl ExitState {
         self.publish(&checked);
     }
 
-    /// Its identity.
-    pub(crate) fn name(&self) -> &ExitName {
-        &self.name
-    }
-
     /// Whether anything but the registry and pools still counts on it.
-    pub(super) fn is_needed(&self) -> bool {
-        self.connections.load(Relaxed) > 0 || self.sessions.taken() > 0
+    pub(super) fn is_needed(&self, now: Timestamp) -> bool {
+        self.connections.load(Relaxed) > 0 || self.sessions.are_any(now)
     }
 
     /// How many connections it carries.
@@ -152,6 +147,11 @@ impl ExitState {
         }
         let age = now.since(Timestamp::from_ms(since));
         (age.as_secs_f64() / slow_start.as_secs_f64()).clamp(LEAST_RAMP, 1.0)
+    }
+
+    /// What the last failed dial said.
+    pub(super) fn last_failure(&self) -> Option<Arc<str>> {
+        locked(&self.health).last_failure.clone()
     }
 
     /// Begins a dial. `None`: it is ejected, or on trial by another request.
@@ -233,7 +233,10 @@ impl Attempt {
 
     /// The dial failed, by whose doing the caller knows. `target` is what was
     /// dialled.
-    pub(crate) fn failed(mut self, blame: Blame, target: &Target, now: Timestamp) -> After {
+    pub(crate) fn failed(mut self, blame: Blame, fault: &Fault, target: &Target, now: Timestamp) -> After {
+        if blame != Blame::Target {
+            locked(&self.live.health).last_failure = Some(fault.detail().into());
+        }
         match blame {
             Blame::Target => self.report(Outcome::TargetFailed, now),
             Blame::Exit => self.report(Outcome::ExitFailed, now),

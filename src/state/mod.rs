@@ -23,10 +23,9 @@ use arc_swap::ArcSwap;
 pub(crate) use exits::{After, Attempt, ConnectionGuard, ExitState};
 pub(crate) use no_exit::{Closed, NoExit};
 pub(crate) use pools::{LivePool, NewPin, Pick, Unpinned};
-pub(crate) use room::Room;
 
 use crate::core::pin::{ExitName, Pin};
-use crate::core::pool::{NameRef, Pool, Pools};
+use crate::core::pool::{Pool, Pools};
 use crate::core::time::Timestamp;
 
 /// Every exit that is in a pool or that something still counts on.
@@ -40,7 +39,7 @@ impl Exits {
             return known.clone();
         }
         let mut exits = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        exits.entry(name.clone()).or_insert_with(|| Arc::new(ExitState::new(name.clone()))).clone()
+        exits.entry(name.clone()).or_insert_with(|| Arc::new(ExitState::new())).clone()
     }
 
     /// The store holds this pin, from before a restart or by another node.
@@ -49,9 +48,10 @@ impl Exits {
         self.state(&pin.exit).loaded(pin);
     }
 
-    /// The pin left its exit at an instant: it ended, or is elsewhere now.
-    pub(crate) fn left(&self, pin: &Pin, at: Timestamp) {
-        self.state(&pin.exit).left(pin, at);
+    /// The pin holds its exit no more. `ended`: when it ended, from when on
+    /// its room rests; `None`: it was moved, or never came to be.
+    pub(crate) fn left(&self, pin: &Pin, ended: Option<Timestamp>) {
+        self.state(&pin.exit).left(pin, ended);
     }
 
     /// Room on an exit rests until an instant: a pin that ended before a
@@ -61,9 +61,9 @@ impl Exits {
     }
 
     /// Forgets exits that are in no pool and that nothing counts on.
-    fn prune(&self) {
+    fn prune(&self, now: Timestamp) {
         let mut exits = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        exits.retain(|_, state| Arc::strong_count(state) > 1 || state.is_needed());
+        exits.retain(|_, state| Arc::strong_count(state) > 1 || state.is_needed(now));
     }
 }
 
@@ -93,7 +93,7 @@ impl InForce {
         let by_name = pools.iter().map(|pool| (pool.name.clone(), live(pool))).collect();
         self.snapshot.store(Arc::new(Snapshot { pools, by_name }));
         drop(before);
-        self.exits.prune();
+        self.exits.prune(now);
     }
 
     /// What is in force now.
@@ -119,14 +119,7 @@ impl Snapshot {
     pub(crate) fn pool(&self, name: &str) -> Option<&Arc<LivePool>> {
         self.by_name.get(name)
     }
-
-    /// The pool that a reference means.
-    pub(crate) fn find(&self, name: &NameRef) -> Option<&Arc<LivePool>> {
-        self.pools.find(name).and_then(|pool| self.pool(&pool.name))
-    }
-
-    /// In the files' order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<LivePool>> {
-        self.pools.iter().filter_map(|pool| self.by_name.get(&pool.name))
-    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -49,6 +49,11 @@ impl NoExit {
         self.tried > 0 && self.tried + self.inactive == self.matching
     }
 
+    /// Whether a pin that ends may make room for this one.
+    pub(crate) fn lacks_room(&self) -> bool {
+        self.full > 0
+    }
+
     /// When to come back.
     pub(crate) fn retry_after(&self) -> Duration {
         let by_hand = self.busy == 0 && self.tried == 0;
@@ -76,9 +81,13 @@ impl NoExit {
 impl fmt::Display for NoExit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.matching == 0 {
-            return write!(f, "no exit of {}", self.asked);
+            return write!(f, "there is no exit of {}", self.asked);
         }
-        write!(f, "no exit of {} can be used now: {}", self.asked, self.reasons().join(", "))
+        let reasons = self.reasons();
+        if reasons.is_empty() {
+            return write!(f, "no exit of {} was free a moment ago: try again", self.asked);
+        }
+        write!(f, "no exit of {} can be used now: {}", self.asked, reasons.join(", "))
     }
 }
 
@@ -108,15 +117,6 @@ impl Closed {
     /// Whether the exit is down: its pins move if they may.
     pub(crate) fn is_down(self) -> bool {
         self != Self::Busy
-    }
-
-    /// When to come back.
-    pub(crate) fn retry_after(self, now: Timestamp) -> Duration {
-        match self {
-            Self::Gone | Self::Off => LATER,
-            Self::Ejected { until } => until.since(now).max(SOON),
-            Self::Busy => SOON,
-        }
     }
 }
 

@@ -19,6 +19,7 @@ use super::sight::{Need, Sight};
 use crate::core::exit::{Exit, Mode, Via};
 use crate::core::pin::{ExitName, Variant};
 use crate::core::pool::Pool;
+use crate::core::prefix::Addresses;
 use crate::core::session::{Filter, SessionKey, UserName};
 use crate::core::time::{Timestamp, Ttl};
 
@@ -38,8 +39,6 @@ pub(crate) struct LivePool {
 pub(crate) struct Pick {
     /// As configured.
     pub(crate) exit: Arc<Exit>,
-    /// Its live state, for further attempts.
-    pub(crate) live: Arc<ExitState>,
     /// Which of the exit's many.
     pub(crate) variant: Variant,
     /// The dial that is to be told the outcome of.
@@ -51,6 +50,11 @@ pub(crate) struct Pick {
 }
 
 impl Pick {
+    /// Whether the room's address of a prefix is another pin's as well.
+    pub(crate) fn shares_address(&self) -> bool {
+        self.room.as_ref().is_some_and(Room::is_shared)
+    }
+
     /// The address that origins see, when it is known.
     pub(crate) fn address(&self) -> Option<IpAddr> {
         self.exit.address_for(&self.variant)
@@ -197,7 +201,7 @@ impl LivePool {
         let fixed = siblings.fixed.get(&address).into_iter().flatten();
         let prefixes = siblings.prefixes.iter().filter(|place| self.can_give(**place, address));
         let fit = |place: &u32| {
-            self.at(*place).is_some_and(|(exit, _)| exit.mode == Mode::Active && exit.labels.meet(filter))
+            self.at(*place).is_some_and(|(exit, _)| exit.mode == Mode::Active && exit.meets(filter))
         };
         fixed.chain(prefixes).copied().filter(fit).collect()
     }
@@ -224,6 +228,11 @@ impl LivePool {
         self.standing(id).is_ok_and(|(_, live)| live.is_open(now))
     }
 
+    /// What the exit's last failed dial said.
+    pub(crate) fn last_failure(&self, id: &str) -> Option<Arc<str>> {
+        self.standing(id).ok()?.1.last_failure()
+    }
+
     fn standing(&self, id: &str) -> Result<(&Arc<Exit>, &Arc<ExitState>), Closed> {
         let place = self.pool.position(id).and_then(|place| u32::try_from(place).ok());
         match place.and_then(|place| self.at(place)) {
@@ -236,7 +245,7 @@ impl LivePool {
     /// The place of the exit of this id, if it meets the filter.
     pub(super) fn named(&self, id: &str, filter: &Filter) -> Option<u32> {
         let place = u32::try_from(self.pool.position(id)?).ok()?;
-        self.at(place).filter(|(exit, _)| exit.labels.meet(filter)).map(|_| place)
+        self.at(place).filter(|(exit, _)| exit.meets(filter)).map(|_| place)
     }
 
     /// The exit at a place, with its live state.
@@ -250,7 +259,10 @@ impl LivePool {
     }
 
     fn can_give(&self, place: u32, address: IpAddr) -> bool {
-        self.at(place).is_some_and(|(exit, _)| matches!(exit.via, Via::Prefix(net) if net.contains(&address)))
+        match self.at(place).map(|(exit, _)| &exit.via) {
+            Some(Via::Prefix(net)) => Addresses::of(*net).contains(address),
+            _ => false,
+        }
     }
 }
 
@@ -266,7 +278,7 @@ pub(super) fn enter(
         return Err(Closed::Ejected { until: live.ejected_until(now).unwrap_or(now) });
     };
     let connection = live.connect().ok_or(Closed::Busy)?;
-    Ok(Pick { exit: exit.clone(), live: live.clone(), variant, attempt, connection, room })
+    Ok(Pick { exit: exit.clone(), variant, attempt, connection, room })
 }
 
 /// Which of the exit's many: the address that goes with the room, or a fresh

@@ -87,8 +87,15 @@ impl Sessions {
         pins_of(self.load.load(Relaxed))
     }
 
-    /// Pins and resting room together.
-    pub(super) fn taken(&self) -> u32 {
+    /// Whether there is any pin, or any rest that lasts.
+    pub(super) fn are_any(&self, now: Timestamp) -> bool {
+        if self.next_rest.load(Acquire) <= now.as_ms() {
+            self.wake(now);
+        }
+        self.taken() > 0
+    }
+
+    fn taken(&self) -> u32 {
         let load = self.load.load(Relaxed);
         pins_of(load).saturating_add(rests_of(load))
     }
@@ -150,18 +157,17 @@ impl Sessions {
         }
     }
 
-    /// A pin has left at an instant; its room rests, where there is a limit.
-    pub(super) fn left(&self, pin: &Pin, at: Timestamp) {
-        let limited = self.limit.load(Relaxed) > 0;
-        if limited {
+    /// A pin has left. Where it ended and there is a limit, its room rests.
+    fn left(&self, pin: &Pin, ended: Option<Timestamp>) {
+        if self.limit.load(Relaxed) > 0 {
             let mut ends = locked(&self.ends);
             take_one(&mut ends.expiries, expiry_ms(pin));
             if let Some(idle_s) = idle_s(pin) {
                 take_one(&mut ends.idles, idle_s);
             }
             self.publish(&ends);
-            if pin.rest_s > 0 {
-                self.rest(&mut ends, at.plus(Duration::from_secs(u64::from(pin.rest_s))));
+            if let Some(ended) = ended.filter(|_| pin.rest_s > 0) {
+                self.rest(&mut ends, ended.plus(Duration::from_secs(u64::from(pin.rest_s))));
             }
         }
         self.give_back();
@@ -238,6 +244,12 @@ pub(crate) struct Room {
 }
 
 impl Room {
+    /// Whether the address is another pin's as well: all are taken, unless
+    /// some of those pins have ended and wait to be swept.
+    pub(super) fn is_shared(&self) -> bool {
+        self.address.is_some_and(|address| locked(&self.live.addresses).is_shared(address))
+    }
+
     /// The address of the exit's prefix that goes with it.
     pub(super) fn address(&self) -> Option<IpAddr> {
         self.address
@@ -275,10 +287,13 @@ impl ExitState {
             return None;
         }
         let mut room = Room { live: self.clone(), address: None, kept: false };
-        room.address = match exactly {
-            Some(address) => Some(locked(&self.addresses).claim_exactly(address).then_some(address)?),
-            None => locked(&self.addresses).claim(rng),
-        };
+        match exactly {
+            None => room.address = locked(&self.addresses).claim(rng),
+            Some(address) => {
+                let free = locked(&self.addresses).claim_exactly(address);
+                room.address = Some(free.then_some(address)?);
+            }
+        }
         Some(room)
     }
 
@@ -309,11 +324,11 @@ impl ExitState {
         }
     }
 
-    /// A pin has left this exit: ended, or moved.
-    pub(super) fn left(&self, pin: &Pin, at: Timestamp) {
+    /// A pin has left this exit: ended at an instant, or moved.
+    pub(super) fn left(&self, pin: &Pin, ended: Option<Timestamp>) {
         if let Variant::Address(address) = pin.variant {
             locked(&self.addresses).release(address);
         }
-        self.sessions.left(pin, at);
+        self.sessions.left(pin, ended);
     }
 }

@@ -100,7 +100,7 @@ impl<'a> Sight<'a> {
 
     fn matching(&self, filter: &Filter) -> Vec<u32> {
         let exits = (0u32..).zip(&self.pool.pool.exits);
-        exits.filter(|(_, exit)| exit.labels.meet(filter)).map(|(place, _)| place).collect()
+        exits.filter(|(_, exit)| exit.meets(filter)).map(|(place, _)| place).collect()
     }
 
     fn count(&self, places: &[u32], filter: &Filter, which: String) -> NoExit {

@@ -44,6 +44,8 @@ const SYNC_AFTER: Duration = Duration::from_millis(20);
 const RETRY: Duration = Duration::from_millis(500);
 /// Records of what is over anyway are removed so often.
 const TIDY: Duration = Duration::from_secs(1800);
+/// Between two batches of removals that nobody waits for.
+const BREATH: Duration = Duration::from_millis(1);
 
 /// What has changed in the map.
 #[derive(Debug)]
@@ -112,6 +114,11 @@ struct Epoch {
 impl Epoch {
     fn new(mark: u64) -> Arc<Self> {
         Arc::new(Self { mark: AtomicU64::new(mark), failed: AtomicBool::new(false), news: Notify::new() })
+    }
+
+    fn fail(&self) {
+        self.failed.store(true, Ordering::Release);
+        self.news.notify_waiters();
     }
 
     fn raise(&self, mark: u64) {
@@ -206,7 +213,13 @@ impl Disk {
         engine: Engine,
         stale: Vec<SessionKey>,
     ) -> io::Result<()> {
-        let writer = Writer { local: local.clone(), folder: folder.clone(), engine: Some(engine), stale };
+        let writer = Writer {
+            local: local.clone(),
+            folder: folder.clone(),
+            engine: Some(engine),
+            stale,
+            tidied: Timestamp::default(),
+        };
         let write = thread::Builder::new().name("pins-write".to_owned()).spawn(move || writer.run())?;
         let local = local.clone();
         let sync = thread::Builder::new().name("pins-sync".to_owned()).spawn(move || {
@@ -306,7 +319,6 @@ impl Disk {
             let written = locked(&self.sync).written;
             match folder.sync_journal() {
                 Ok(()) => {
-                    // Only a hint for the next start: a failure costs nothing.
                     let _ = folder.mark(written);
                     locked(&self.sync).synced = written;
                 }
@@ -328,6 +340,26 @@ struct Writer {
     engine: Option<Engine>,
     /// Keys of pins that had ended at start, to be removed by and by.
     stale: Vec<SessionKey>,
+    /// When what is over was removed last.
+    tidied: Timestamp,
+}
+
+/// Tells those who wait when the writer is gone, also if it fell over its own
+/// feet: then nothing is written any more, and nobody must wait for it.
+struct Fallen<'a>(&'a Disk);
+
+impl Drop for Fallen<'_> {
+    fn drop(&mut self) {
+        let mut queue = locked(&self.0.queue);
+        queue.closing = true;
+        queue.closed = true;
+        drop(queue);
+        self.0.room.close();
+        self.0.epoch.load().fail();
+        locked(&self.0.sync).closing = true;
+        self.0.sync_wake.notify_one();
+        self.0.closed.notify_waiters();
+    }
 }
 
 /// What the writer does next.
@@ -342,24 +374,23 @@ impl Writer {
     fn run(mut self) {
         let local = self.local.clone();
         let Some(disk) = local.disk() else { return };
+        let _fallen = Fallen(disk);
         loop {
-            let patience = if self.stale.is_empty() { TIDY } else { Duration::from_millis(1) };
-            match disk.next(patience) {
+            match disk.next(if self.stale.is_empty() { TIDY } else { BREATH }) {
                 Next::Write(jobs) => self.write(disk, jobs),
-                Next::Idle => self.tidy(),
+                Next::Idle => self.remove_stale(),
                 Next::SyncFailed => self.refuse(disk, Vec::new(), true),
                 Next::Close => break,
+            }
+            if self.local.now().since(self.tidied) > TIDY {
+                self.tidied = self.local.now();
+                self.tidy();
             }
         }
         // Dropping the engine syncs its journal.
         self.engine = None;
-        let mut sync = locked(&disk.sync);
-        let _ = self.folder.mark(sync.written);
-        sync.closing = true;
-        drop(sync);
-        disk.sync_wake.notify_one();
-        locked(&disk.queue).closed = true;
-        disk.closed.notify_waiters();
+        // Only a hint for the next start: a failure costs nothing.
+        let _ = self.folder.mark(locked(&disk.sync).written);
     }
 
     fn write(&mut self, disk: &Disk, mut jobs: Vec<Job>) {
@@ -394,13 +425,12 @@ impl Writer {
         for job in failed.into_iter().rev() {
             self.local.undo(job.change);
         }
-        let epoch = disk.epoch.swap(Epoch::new(next - 1));
-        epoch.failed.store(true, Ordering::Release);
-        epoch.news.notify_waiters();
+        disk.epoch.swap(Epoch::new(next - 1)).fail();
         while !locked(&disk.queue).closing {
             // All handles go before the files are opened again.
             self.engine = None;
-            match self.reopen(disk, all_in_doubt) {
+            let tried = self.folder.try_writing().map_err(EngineError::Io);
+            match tried.and_then(|()| self.reopen(disk, all_in_doubt)) {
                 Ok(engine) => {
                     self.engine = Some(engine);
                     disk.refusing.store(false, Ordering::Release);
@@ -433,18 +463,20 @@ impl Writer {
         Ok(engine)
     }
 
-    /// Removes records of what is over anyway. If the disk refuses, it will
-    /// refuse the next pin, and be told of there.
-    fn tidy(&mut self) {
+    /// Removes some of the pins that had ended at start. If the disk refuses,
+    /// it will refuse the next pin, and be told of there.
+    fn remove_stale(&mut self) {
         let Some(engine) = &self.engine else { return };
-        if !self.stale.is_empty() {
-            let some = self.stale.split_off(self.stale.len().saturating_sub(BATCH));
-            // A key that is in the map again has a new record, or will have
-            // one when this thread comes to it.
-            let gone = some.into_iter().filter(|key| !self.local.has(*key));
-            let _ = engine.commit(gone.map(|key| Op::remove(Space::Pins, key)), false);
-            return;
-        }
+        let some = self.stale.split_off(self.stale.len().saturating_sub(BATCH));
+        // A key that is in the map again has a new record, or will have one
+        // when this thread comes to it.
+        let gone = some.into_iter().filter(|key| !self.local.has(*key));
+        let _ = engine.commit(gone.map(|key| Op::unpin(key)), false);
+    }
+
+    /// Removes records of what is over anyway.
+    fn tidy(&self) {
+        let Some(engine) = &self.engine else { return };
         let now = self.local.now();
         let mut over = Vec::new();
         for space in [Space::Ended, Space::Rests] {
@@ -452,7 +484,7 @@ impl Writer {
                 let fact = Record::decode(record).map(|record| record.fact);
                 let Ok(Fact::Ended { until, .. } | Fact::Rest { until, .. }) = fact else { return };
                 if until <= now {
-                    over.push(Op { space, place: place.to_vec(), record: None });
+                    over.push(Op::remove(place.to_vec()));
                 }
             });
             if looked.is_err() {
@@ -506,7 +538,7 @@ fn ops(batch: &[Job]) -> Vec<Op> {
         all.push(Op::put(&Record { number: last.number, fact: Fact::Last }));
     }
     let mut seen = HashSet::with_capacity(all.len());
-    let mut kept: Vec<_> = all.iter().rev().map(|op| seen.insert((op.space, &op.place))).collect();
+    let mut kept: Vec<_> = all.iter().rev().map(|op| seen.insert(&op.place)).collect();
     kept.reverse();
     let mut kept = kept.into_iter();
     all.retain(|_| kept.next() == Some(true));
@@ -516,34 +548,35 @@ fn ops(batch: &[Job]) -> Vec<Op> {
 impl Job {
     fn ops(&self, to: &mut Vec<Op>) {
         let number = self.number;
-        let mut put = |fact| to.push(Op::put(&Record { number, fact }));
+        let put = |fact| Op::put(&Record { number, fact });
         match &self.change {
             Change::Made { key, pin, ended } => {
-                put(Fact::Pin(*key, pin.clone()));
-                if let Some(ended) = ended {
-                    rest(ended, ended.ends()).map(put);
-                }
+                to.push(Op::pin(number, *key, pin));
+                let rest = ended.as_ref().and_then(|ended| rest(*key, ended, ended.ends()));
+                to.extend(rest.map(put));
             }
             Change::Moved { key, pin, .. } | Change::Used { key, pin, .. } => {
-                put(Fact::Pin(*key, pin.clone()))
+                to.push(Op::pin(number, *key, pin));
             }
             Change::Ended { key, at, before } => {
-                put(Fact::Ended { key: *key, until: before.pin.expires });
-                rest(&before.pin, *at).map(put);
-                to.push(Op::remove(Space::Pins, *key));
+                to.push(put(Fact::Ended { key: *key, until: before.pin.expires }));
+                to.extend(rest(*key, &before.pin, *at).map(put));
+                to.push(Op::unpin(*key));
             }
             Change::Expired { key, pin } => {
-                rest(pin, pin.ends()).map(put);
-                to.push(Op::remove(Space::Pins, *key));
+                to.extend(rest(*key, pin, pin.ends()).map(put));
+                to.push(Op::unpin(*key));
             }
-            Change::Clock(offset_ms) => put(Fact::Clock(*offset_ms)),
+            Change::Clock(offset_ms) => to.push(put(Fact::Clock(*offset_ms))),
         }
     }
 }
 
 /// What is to be remembered of a pin that ended at `at`.
-pub(super) fn rest(pin: &Pin, at: Timestamp) -> Option<Fact> {
+pub(super) fn rest(key: SessionKey, pin: &Pin, at: Timestamp) -> Option<Fact> {
     (pin.rest_s > 0).then(|| Fact::Rest {
+        key,
+        version: pin.version,
         exit: pin.exit.clone(),
         variant: pin.variant.clone(),
         until: at.plus(Duration::from_secs(u64::from(pin.rest_s))),

@@ -23,36 +23,43 @@ use super::journal::{self, Findings};
 use super::record::{Fact, Record};
 use super::rescue::{self, Rescued};
 use super::{Damage, StoreError};
+use crate::core::pin::Pin;
 use crate::core::session::SessionKey;
 
 /// One open database.
 pub(super) struct Engine {
     database: Database,
-    spaces: [Keyspace; 4],
+    /// All records, in one keyspace: each further one would cost a start some
+    /// 200 ms of syncing when it is made, and hold back the journals.
+    records: Keyspace,
 }
 
-/// Where a record lives.
+/// Where a record lives: the first byte of its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Space {
     /// Pins by session key.
-    Pins,
+    Pins = b'p' as isize,
     /// Ends on demand by session key, until the pin would have ended anyway.
-    Ended,
-    /// Resting room by the number of the record.
-    Rests,
+    Ended = b'e' as isize,
+    /// Resting room by session key and version of the pin that ended.
+    Rests = b'r' as isize,
     /// What there is but one of.
-    Meta,
+    Meta = b'm' as isize,
 }
 
 impl Space {
-    const ALL: [(Self, &'static str); 4] =
-        [(Self::Pins, "pins"), (Self::Ended, "ended"), (Self::Rests, "rests"), (Self::Meta, "meta")];
+    /// A place in it.
+    fn at(self, place: &[&[u8]]) -> Vec<u8> {
+        let mut all = Vec::with_capacity(32);
+        all.push(self as u8);
+        place.iter().for_each(|part| all.extend_from_slice(part));
+        all
+    }
 }
 
 /// A change of one place.
 #[derive(Clone, Debug)]
 pub(super) struct Op {
-    pub(super) space: Space,
     pub(super) place: Vec<u8>,
     /// `None` removes.
     pub(super) record: Option<Vec<u8>>,
@@ -61,19 +68,29 @@ pub(super) struct Op {
 impl Op {
     /// Writes a record where it belongs.
     pub(super) fn put(record: &Record) -> Self {
-        let (space, place) = match &record.fact {
-            Fact::Pin(key, _) => (Space::Pins, key.as_bytes().to_vec()),
-            Fact::Ended { key, .. } => (Space::Ended, key.as_bytes().to_vec()),
-            Fact::Rest { .. } => (Space::Rests, record.number.to_be_bytes().to_vec()),
-            Fact::Clock(_) => (Space::Meta, b"clock".to_vec()),
-            Fact::Last => (Space::Meta, b"last".to_vec()),
+        let place = match &record.fact {
+            Fact::Pin(key, _) => Space::Pins.at(&[key.as_bytes()]),
+            Fact::Ended { key, .. } => Space::Ended.at(&[key.as_bytes()]),
+            Fact::Rest { key, version, .. } => Space::Rests.at(&[key.as_bytes(), &version.to_be_bytes()]),
+            Fact::Clock(_) => Space::Meta.at(&[b"clock"]),
+            Fact::Last => Space::Meta.at(&[b"last"]),
         };
-        Self { space, place, record: Some(record.encode()) }
+        Self { place, record: Some(record.encode()) }
     }
 
-    /// Removes a key's record.
-    pub(super) fn remove(space: Space, key: SessionKey) -> Self {
-        Self { space, place: key.as_bytes().to_vec(), record: None }
+    /// As [`Op::put`] of a [`Fact::Pin`] that need not be made for it.
+    pub(super) fn pin(number: u64, key: SessionKey, pin: &Pin) -> Self {
+        Self { place: Space::Pins.at(&[key.as_bytes()]), record: Some(Record::encode_pin(number, key, pin)) }
+    }
+
+    /// Removes a key's pin.
+    pub(super) fn unpin(key: SessionKey) -> Self {
+        Self::remove(Space::Pins.at(&[key.as_bytes()]))
+    }
+
+    /// Removes what stands at a place.
+    pub(super) fn remove(place: Vec<u8>) -> Self {
+        Self { place, record: None }
     }
 }
 
@@ -206,8 +223,11 @@ impl Folder {
             fs::rename(&unfinished, &database)?;
             sync_folder(&self.path)?;
         }
+        check_complete(&database)?;
         journal::mend_all(&database, &self.aside(), findings)?;
-        Engine::open(&database)
+        let engine = Engine::open(&database)?;
+        engine.merge(&findings.salvaged)?;
+        Ok(engine)
     }
 
     fn rescue(&self, why: &EngineError, findings: &mut Findings) -> Result<(), EngineError> {
@@ -260,6 +280,18 @@ impl Folder {
         self.path.join("pins.mark")
     }
 
+    /// Whether the disk takes a file of some size.
+    pub(super) fn try_writing(&self) -> io::Result<()> {
+        const SIZE: usize = 1 << 20;
+        let path = self.path.join("pins.probe");
+        let written = File::create(&path).and_then(|mut file| {
+            file.write_all(&vec![1; SIZE])?;
+            file.sync_data()
+        });
+        let removed = fs::remove_file(&path);
+        written.and(removed)
+    }
+
     /// Has the disk keep what the engine wrote to its journal. Through a
     /// handle of its own, so that the engine goes on writing meanwhile.
     /// (fjall syncs a journal itself when it begins the next.)
@@ -280,10 +312,8 @@ impl Engine {
                 .journal_compression(CompressionType::None)
                 .max_journaling_size(64 << 20)
                 .open()?;
-            let space = |(_, name): (Space, &str)| database.keyspace(name, options);
-            let [pins, ended, rests, meta] = Space::ALL.map(space);
-            let spaces = [pins?, ended?, rests?, meta?];
-            Ok(Self { database, spaces })
+            let records = database.keyspace("records", options)?;
+            Ok(Self { database, records })
         })
     }
 
@@ -295,10 +325,10 @@ impl Engine {
         if sync {
             batch = batch.durability(Some(PersistMode::SyncData));
         }
-        for Op { space, place, record } in ops {
+        for Op { place, record } in ops {
             match record {
-                Some(record) => batch.insert(&self.spaces[space as usize], place, record),
-                None => batch.remove(&self.spaces[space as usize], place),
+                Some(record) => batch.insert(&self.records, place, record),
+                None => batch.remove(&self.records, place),
             }
         }
         caught(|| Ok(batch.commit()?))
@@ -308,7 +338,7 @@ impl Engine {
     /// be read.
     pub(super) fn each(&self, space: Space, mut f: impl FnMut(&[u8], &[u8])) -> Result<(), EngineError> {
         caught(|| {
-            for item in self.spaces[space as usize].iter() {
+            for item in self.records.prefix([space as u8]) {
                 let (place, record) = item.into_inner()?;
                 f(&place, &record);
             }
@@ -316,11 +346,46 @@ impl Engine {
         })
     }
 
+    /// Writes records that were salvaged, unless it has newer ones of the
+    /// same thing.
+    fn merge(&self, salvaged: &[Record]) -> Result<(), EngineError> {
+        for record in salvaged {
+            let op = Op::put(record);
+            let mut newest = self.number_at(&op.place)?;
+            if let Fact::Pin(key, _) = record.fact {
+                newest = newest.max(self.number_at(&Space::Ended.at(&[key.as_bytes()]))?);
+            }
+            if record.number <= newest {
+                continue;
+            }
+            let mut ops = vec![op];
+            if let Fact::Ended { key, .. } = record.fact
+                && self.number_at(&Space::Pins.at(&[key.as_bytes()]))? < record.number
+            {
+                ops.push(Op::unpin(key));
+            }
+            self.commit(ops.into_iter(), false)?;
+        }
+        Ok(())
+    }
+
+    fn number_at(&self, place: &[u8]) -> Result<u64, EngineError> {
+        caught(|| {
+            let record = self.records.get(place)?;
+            Ok(record.and_then(|record| Record::number_of(&record)).unwrap_or(0))
+        })
+    }
+
+    /// Moves what is in memory to tables.
+    #[cfg(test)]
+    pub(super) fn flush(&self) {
+        self.records.rotate_memtable_and_wait().unwrap();
+    }
+
     /// fjall halts a writer that is far ahead of its flushes, and for ever if
     /// they have failed. So we never come that far.
     fn wait_for_room(&self) -> Result<(), EngineError> {
-        let pins = &self.spaces[Space::Pins as usize];
-        while pins.sealed_memtable_count() >= 3 || pins.l0_table_count() >= 19 {
+        while self.records.sealed_memtable_count() >= 3 || self.records.l0_table_count() >= 19 {
             self.database.persist(PersistMode::Buffer)?; // an error if they have
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -347,6 +412,27 @@ fn caught<T>(f: impl FnOnce() -> Result<T, EngineError>) -> Result<T, EngineErro
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         Err(EngineError::Panic(text.unwrap_or_default()))
     })
+}
+
+/// Whether all is there that belongs to a database of ours. fjall itself would
+/// begin what is missing anew: without a journal it begins its sequence
+/// numbers again and does not see its own tables; a keyspace without its
+/// `current` file, or that a new meta keyspace does not name, it deletes.
+fn check_complete(database: &Path) -> io::Result<()> {
+    let missing = |what: &str| Err(io::Error::new(io::ErrorKind::NotFound, format!("{what} is missing")));
+    if journal::journals(database)?.is_empty() {
+        return missing("the journal");
+    }
+    if !database.join("version").try_exists()? {
+        return missing("the version file");
+    }
+    // The first is fjall's own, for the name of the other.
+    for number in 0..2 {
+        if !database.join(format!("keyspaces/{number}/current")).try_exists()? {
+            return missing(&format!("keyspace {number}"));
+        }
+    }
+    Ok(())
 }
 
 fn sync_folder(path: &Path) -> io::Result<()> {

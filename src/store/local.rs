@@ -375,7 +375,7 @@ impl Local {
         for (key, (_, ends, until)) in on_disk {
             if ends > now {
                 let ended = Record { number: disk.take_number(), fact: Fact::Ended { key, until } };
-                engine.commit([Op::remove(Space::Pins, key), Op::put(&ended)].into_iter(), false)?;
+                engine.commit([Op::unpin(key), Op::put(&ended)].into_iter(), false)?;
             }
         }
         let offset_ms = self.offset_ms();

@@ -13,13 +13,13 @@ use rustls_pki_types::pem::PemObject;
 
 use super::pools::Loader;
 use super::{Reading, read_bytes, read_text};
-use crate::config::file::Labels;
 use crate::config::findings::Place;
 use crate::config::import;
 use crate::config::locate::{Document, NodeId};
 use crate::config::pools::{ExitObject, ModeWord, PoolEntry};
 use crate::config::values::{Label, OneOrMany, Whole};
 use crate::config::via::Written;
+use crate::config::words::Labels;
 use crate::core::exit::{self, Exit, Mode, Scheme, Trust, Upstream, Via};
 use crate::core::pin::ExitName;
 use crate::core::pool::fold_name;
@@ -65,6 +65,7 @@ impl<'a> Exits<'a> {
         pool: &Arc<str>,
         entry: &mut PoolEntry,
     ) -> Vec<Arc<Exit>> {
+        let findings_before = loader.findings.count();
         let mut exits = Self {
             pool: pool.clone(),
             labels: entry.labels.take(),
@@ -85,7 +86,7 @@ impl<'a> Exits<'a> {
             let place = document.place(document.item(at, index));
             exits.add_list(loader, document, place, list);
         }
-        if exits.made.is_empty() && loader.findings.is_empty() {
+        if exits.made.is_empty() && loader.findings.count() == findings_before && !document.is_holed(node) {
             let place = document.place(document.below(node, &["exits"]));
             loader
                 .findings
@@ -273,3 +274,6 @@ fn judge(reading: &mut Reading<'_>, node: NodeId, written: &ExitObject) {
         reading.complain(node, &["exit_fault_status"], "only an upstream answers with a status");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,7 +30,7 @@ mod users;
 pub(super) use pools::load_pools;
 
 /// No file of ours is larger.
-const FILE_BYTES_MAX: u64 = 256 << 20;
+const FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// A document that is being read, and what is wrong with it.
 struct Reading<'a> {
@@ -71,15 +71,23 @@ pub(super) fn config(source: &ConfigSource, env: &Environment) -> Result<(Config
         compile(source, &mut Reading { document, findings: &mut findings, warnings: &mut warnings })
     });
     match made {
-        Some(config) if findings.is_empty() => Ok((config, warnings)),
-        _ => Err(findings.in_order()),
+        Some(config) if findings.count() == 0 => Ok((config, warnings)),
+        // What is wrong with the pools is told with it, to be mended at once.
+        Some(config) => {
+            findings = findings.in_order();
+            if let Err(pools) = load_pools(&config, env) {
+                findings.append(pools);
+            }
+            Err(findings)
+        }
+        None => Err(findings.in_order()),
     }
 }
 
 fn compile(source: &ConfigSource, reading: &mut Reading<'_>) -> Option<Config> {
     let root = reading.document.root();
     let file: ConfigFile = read(reading.document, root, reading.findings)?;
-    let folder = source.config.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+    let folder = source.config.as_deref().and_then(Path::parent).unwrap_or_else(|| Path::new(""));
     let mut pool_names = Vec::new();
     let sessions = sessions::gateway(reading, file.sessions.unwrap_or_default(), folder);
     let mut sockets = listeners::Sockets::new(file.users.as_ref().is_some_and(|users| !users.is_empty()));
@@ -101,6 +109,7 @@ fn compile(source: &ConfigSource, reading: &mut Reading<'_>) -> Option<Config> {
         via: file.via.unwrap_or(false),
         log: log(&file.log.unwrap_or_default()),
         folder: folder.to_owned(),
+        source: source.clone(),
         pool_names,
     })
 }
@@ -120,7 +129,7 @@ fn pools_at(source: &ConfigSource, written: Option<&str>, folder: &Path) -> Pool
 fn timeouts(reading: &mut Reading<'_>, written: TimeoutsEntry) -> Timeouts {
     let mut span = |key, written, default_s| {
         let node = reading.document.below(reading.document.root(), &["timeouts"]);
-        shared::positive(reading, node, key, written).unwrap_or(Duration::from_secs(default_s))
+        shared::positive(reading, node, key, written).unwrap_or_else(|| Duration::from_secs(default_s))
     };
     Timeouts {
         head: span("head", written.head, 10),
@@ -167,7 +176,7 @@ fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let read = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
     match read {
-        Ok(_) if bytes.len() as u64 > FILE_BYTES_MAX => Err("the file is larger than 256 MiB".to_owned()),
+        Ok(_) if bytes.len() as u64 > FILE_BYTES_MAX => Err("the file is larger than 64 MiB".to_owned()),
         Ok(_) => Ok(bytes),
         Err(error) => Err(format!("cannot be read: {error}")),
     }
@@ -181,3 +190,6 @@ fn read_text(path: &Path) -> Result<String, String> {
         format!("is not UTF-8 from line {line} on")
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,6 +32,7 @@ const READINGS_MAX: usize = 3;
 
 /// Reads and compiles every pool file.
 pub(in crate::config) fn load_pools(config: &Config, env: &Environment) -> Result<Loaded, Findings> {
+    let mut last = Watched::default();
     for _ in 0..READINGS_MAX {
         let loaded = Loader::new(config, env).load();
         let watched = match &loaded {
@@ -43,10 +44,11 @@ pub(in crate::config) fn load_pools(config: &Config, env: &Environment) -> Resul
         if watched.now() == *watched {
             return loaded;
         }
+        last.clone_from(watched);
     }
     let mut findings = Findings::default();
     findings.add(Place::file(config.pools.path()), "changes while it is being read");
-    Err(findings)
+    Err(findings.watching(last))
 }
 
 /// What all files of one loading share.
@@ -84,11 +86,11 @@ impl<'a> Loader<'a> {
                 self.load_text(Path::new("built-in pools"), BUILT_IN.to_owned());
             }
         }
-        if self.pools.is_empty() && self.findings.is_empty() {
+        if self.pools.is_empty() && self.findings.count() == 0 {
             let place = Place::file(self.config.pools.path());
             self.findings.add(place, "expected at least one pool, found none");
         }
-        if !self.findings.is_empty() {
+        if self.findings.count() > 0 {
             return Err(self.findings.in_order().watching(self.watched));
         }
         for (name, place) in &self.config.pool_names {
@@ -154,7 +156,7 @@ impl<'a> Loader<'a> {
     /// Where a file that a pool file names is: beside the pool file, else in
     /// the configuration's folder.
     pub(super) fn named_file(&mut self, beside: &Path, name: &str) -> PathBuf {
-        let near = beside.parent().unwrap_or(Path::new("")).join(name);
+        let near = beside.parent().map_or_else(|| name.into(), |folder| folder.join(name));
         self.watched.note_file(&near);
         let far = self.config.folder.join(name);
         if near.exists() || !far.exists() {
@@ -237,3 +239,6 @@ fn dial_timeouts(
         response: span("response", written.response, otherwise.response),
     }
 }
+
+#[cfg(test)]
+mod tests;

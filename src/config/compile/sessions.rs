@@ -6,8 +6,9 @@
 use std::path::Path;
 
 use super::Reading;
-use crate::config::file::{BoundsEntry, DurabilityWord, SessionsEntry, StoreText};
+use crate::config::file::{DurabilityWord, SessionsEntry, StoreText};
 use crate::config::locate::NodeId;
+use crate::config::words::BoundsEntry;
 use crate::config::{Durability, Sessions, StoreAt};
 use crate::core::pool::SessionBounds;
 use crate::core::time::Ttl;

@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use super::Reading;
-use crate::config::file::{AffinityWord, FailoverWord, PrivateEntry, ResolveWord, TargetsEntry};
 use crate::config::locate::NodeId;
 use crate::config::values::Span;
+use crate::config::words::{AffinityWord, FailoverWord, PrivateEntry, ResolveWord, TargetText, TargetsEntry};
 use crate::core::policy::{Private, Resolve, TargetPolicy};
 use crate::core::pool::{Affinity, Failover};
 
@@ -37,8 +37,7 @@ impl From<AffinityWord> for Affinity {
 /// The rules as written; what is not written is as in `otherwise`.
 pub(super) fn targets(written: Option<TargetsEntry>, otherwise: TargetPolicy) -> TargetPolicy {
     let Some(written) = written else { return otherwise };
-    let entries =
-        |list: Vec<crate::config::file::TargetText>| list.into_iter().map(|entry| entry.0).collect();
+    let entries = |list: Vec<TargetText>| list.into_iter().map(|entry| entry.0).collect();
     TargetPolicy {
         allow: written.allow.map_or(otherwise.allow, entries),
         deny: written.deny.map_or(otherwise.deny, entries),

@@ -72,7 +72,7 @@ impl Deck {
     /// The active exits of the pool that meet the filter.
     pub fn new(pool: &Pool, filter: &Filter) -> Self {
         let exits = (0u32..).zip(&pool.exits);
-        let fit = exits.filter(|(_, exit)| exit.mode == Mode::Active && exit.labels.meet(filter));
+        let fit = exits.filter(|(_, exit)| exit.mode == Mode::Active && exit.meets(filter));
         let mut deck = Self::of(fit.map(|(place, exit)| (place, exit.weight)));
         if pool.placement == Placement::Rendezvous {
             let digest = |place: &u32| {

@@ -44,7 +44,7 @@ async fn a_tunnel_is_asked_for_with_nothing_of_the_clients() {
 async fn a_template_is_filled() {
     let peer = Peer::start(&[&[HearHead, Say(b"HTTP/1.1 200 OK\r\n\r\n"), Hang]]).await;
     let mut case = template(peer.port);
-    case.asked = Filter::new([("country", "us")]);
+    case.asked = vec![("country", "us".into())];
     case.dial().await.unwrap();
     let heard = String::from_utf8(peer.heard(0)).unwrap();
     // bob-us-t0ken-10:hunter2

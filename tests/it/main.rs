@@ -1,0 +1,37 @@
+//! Integration tests: the real binary between real peers, on loopback alone.
+//!
+//! One file a capability. What they stand on is in [`harness`]: the gateway
+//! as a process with its own folder, a raw client, an origin, upstream
+//! proxies. Needs the Debian packages `squid`, `tinyproxy` and `microsocks`,
+//! and user namespaces for IPv6 prefixes and full disks.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    unreachable_pub,
+    reason = "a test fails by panicking, measures real time, and publishes nothing"
+)]
+
+mod access_log;
+mod blame;
+mod bodies;
+mod claim;
+mod cli;
+mod connect;
+mod crash;
+mod drain;
+mod exits;
+mod expiry;
+mod failover;
+mod fields;
+mod grammar;
+mod harness;
+mod instruments;
+mod limits;
+mod plain;
+mod pools;
+mod prefixes;
+mod reload;
+mod rotation;
+mod targets;
+mod users;
