@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::exchange::{Answer, Exchange, Stopped};
 use super::http::{Client, Next, Request, fail, note};
 use super::link::{self, Kept, Link};
+use super::tunnel::Tunnel;
 use super::wish::{Wish, wish};
 use super::{Door, Shared, announce};
 use crate::core::code::Code;
@@ -19,7 +20,6 @@ use crate::http1::forward::{self as rewrite, Onward};
 use crate::http1::framing::BodyKind;
 use crate::http1::head::Destination;
 use crate::observe::access::Record;
-use crate::relay;
 use crate::relay::meter::Counts;
 
 /// Our name in `Via`.
@@ -46,7 +46,10 @@ pub(super) async fn forward(
         Ok(answer) => {
             pass_on(shared, client.address, client.kept, request, exchange, answer, &wish, counts).await
         }
-        Err(stopped) => stop(shared, client.address, client.kept, request, exchange, stopped, &wish).await,
+        // Boxed, as all that is rare is: no other request makes room for it.
+        Err(stopped) => {
+            Box::pin(stop(shared, client.address, client.kept, request, exchange, stopped, &wish)).await
+        }
     }
 }
 
@@ -122,7 +125,7 @@ async fn pass_on(
 ) -> Next {
     if let Some((blame, fault)) = refusal(&exchange.link, answer.head.status()) {
         let stopped = Stopped { fault, blame, answerable: true };
-        return stop(shared, address, kept, request, exchange, stopped, wish).await;
+        return Box::pin(stop(shared, address, kept, request, exchange, stopped, wish)).await;
     }
     exchange.link.succeeded(shared);
     let news = exchange.link.news(shared);
@@ -131,7 +134,7 @@ async fn pass_on(
     if answer.switching {
         let mut out = Vec::new();
         announce::with(shared, &exchange.link, news, |a| rewrite::switching(&mut out, &answer.head, a));
-        return switch(shared, request.record, exchange, out, counts).await;
+        return Box::pin(switch(request.record, exchange, out, counts)).await;
     }
     let mut out = Vec::new();
     let close = shared.drain.is_begun();
@@ -160,24 +163,14 @@ async fn pass_on(
     }
 }
 
-async fn switch(
-    shared: &Shared,
-    mut record: Record,
-    mut exchange: Exchange<'_>,
-    out: Vec<u8>,
-    counts: Counts,
-) -> Next {
+async fn switch(mut record: Record, mut exchange: Exchange<'_>, out: Vec<u8>, counts: Counts) -> Next {
     use tokio::io::AsyncWriteExt;
     if exchange.client.write_all(&out).await.is_err() {
         record.end = Some("client_gone");
         return Next::Done;
     }
-    let (mut client, mut link, _) = exchange.part();
-    let mut tunnel = super::connect::Tunnel { record, counts };
-    let idle = shared.settings.timeouts.idle;
-    let end = relay::run(&mut client, &mut link.wire, idle, &tunnel.counts).await;
-    tunnel.record.end = super::connect::name(end);
-    Next::Done
+    let (client, link, _) = exchange.part();
+    Next::Tunnel(Tunnel::new(client, link, record, counts))
 }
 
 /// No answer that can be passed on.

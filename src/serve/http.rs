@@ -11,6 +11,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::intake::{self, Intake};
 use super::link::Kept;
+use super::tunnel::Tunnel;
 use super::{Door, Shared, body, connect, forward};
 use crate::core::code::Code;
 use crate::core::fault::Fault;
@@ -36,6 +37,8 @@ pub(super) enum Next {
     Done,
     /// It gets this and is closed.
     Part(Wire, Vec<u8>),
+    /// It is a tunnel from now on.
+    Tunnel(Box<Tunnel>),
 }
 
 /// A request and what goes with it.
@@ -64,10 +67,13 @@ pub(crate) async fn serve(shared: Arc<Shared>, door: Arc<Door>, wire: Wire, peer
                 Intake::Bad(fault) => return refuse(client.wire, address, &fault).await,
             };
         first = false;
-        match request(&shared, &door, client, head).await {
+        // Boxed, so that all that a request needs on its way is given back
+        // before a tunnel, or the wait for the next request, begins.
+        match Box::pin(request(&shared, &door, client, head)).await {
             Next::Request(next) => client = next,
             Next::Done => return,
             Next::Part(wire, answer) => return intake::part(wire, &answer).await,
+            Next::Tunnel(tunnel) => return tunnel.run(shared.settings.timeouts.idle).await,
         }
     }
 }

@@ -34,7 +34,7 @@ pub(super) struct Link {
     /// plain requests has only been connected to so far.
     attempt: Option<Attempt>,
     target: Target,
-    _connection: ConnectionGuard,
+    connection: ConnectionGuard,
 }
 
 /// The session that a link is for.
@@ -168,7 +168,8 @@ async fn pinned(
         if !failed.is_exits() {
             return Err(failed.fault);
         }
-        leg = next_leg(&mut route, claim, failed, dials >= attempts, &mut dials, wish).await?;
+        // Boxed: requests that meet no failure make no room for it.
+        leg = Box::pin(next_leg(&mut route, claim, failed, dials >= attempts, &mut dials, wish)).await?;
     }
     Err(Fault::new(crate::core::code::Code::ExitFailed, "the session's exit changed too often meanwhile"))
 }
@@ -250,7 +251,7 @@ async fn dial(shared: &Shared, wish: &Wish, pick: Pick, purpose: Purpose, ttl: T
                 pinned: None,
                 attempt: Some(pick.attempt),
                 target: wish.judged.target().clone(),
-                _connection: pick.connection,
+                connection: pick.connection,
             };
             if link.form == Form::Origin {
                 link.succeeded(shared);
@@ -297,6 +298,11 @@ impl Link {
         let after = self.attempt.take()?.failed(blame, fault, &self.target, shared.clock.now());
         log_change(&self.exit, after, Some(fault));
         Some(after)
+    }
+
+    /// The connection alone, and what counts it.
+    pub(super) fn into_parts(self) -> (Wire, ConnectionGuard) {
+        (self.wire, self.connection)
     }
 
     /// Whether it is still open how the exit did.
