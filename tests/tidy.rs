@@ -76,7 +76,7 @@ impl Source {
 
     /// The lines before the tests.
     fn code(&self) -> &str {
-        self.text.split("#[cfg(test)]\nmod ").next().unwrap_or_default()
+        self.text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default()
     }
 
     fn code_lines(&self) -> impl Iterator<Item = (usize, &str)> {

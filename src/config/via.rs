@@ -15,6 +15,7 @@ use crate::core::session::LABEL_KEYS;
 use crate::core::target::{Host, Target};
 use crate::core::template::{Filling, Template, TemplateError};
 use crate::core::time::Ttl;
+use crate::core::typo::nearest;
 
 /// A `via` as read.
 #[derive(Clone, Debug)]
@@ -186,12 +187,10 @@ fn without_quotes(error: &TemplateError, text: &str) -> String {
 fn meant_placeholder(text: &str) -> Option<&'static str> {
     let known = ["session", "ttl_minutes", "ttl_seconds", "ttl_hours"].into_iter().chain(LABEL_KEYS);
     let written = text.split('{').skip(1).filter_map(|rest| rest.split(['}', ':']).next());
-    let mut near = written.flat_map(|name| {
-        known
-            .clone()
-            .map(move |known| (strsim::damerau_levenshtein(&name.to_ascii_lowercase(), known), known))
-    });
-    near.find(|(distance, _)| (1..=2).contains(distance)).map(|(_, known)| known)
+    // A name that is known is no typo; what is wrong is another one.
+    written
+        .filter(|name| !known.clone().any(|known| known == *name))
+        .find_map(|name| nearest(name, known.clone()))
 }
 
 #[cfg(test)]

@@ -21,4 +21,5 @@ pub mod session;
 pub mod target;
 pub mod template;
 pub mod time;
+pub mod typo;
 pub mod username;

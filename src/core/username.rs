@@ -11,6 +11,7 @@ use super::fault::Fault;
 use super::pool::{Failover, NameRef, is_value_char};
 use super::session::{LABEL_KEYS, SessionId, fold, label_key};
 use super::time::{DurationError, Ttl, parse_duration};
+use super::typo::nearest;
 
 /// The longest username, in bytes.
 pub const MAX_USERNAME: usize = 512;
@@ -339,16 +340,6 @@ fn unknown(name: &str) -> Fault {
         None => "the keys are session, ttl, idle, pool, failover, exit and labels such as country".to_owned(),
     };
     Fault::new(Code::ParameterUnknown, format!("unknown parameter {}: {hint}", shown(name)))
-}
-
-/// The word that a typo was probably meant to be.
-fn nearest(name: &str, words: impl Iterator<Item = &'static str>) -> Option<&'static str> {
-    let lower = name.to_ascii_lowercase();
-    words
-        .map(|known| (strsim::damerau_levenshtein(known, &lower), known))
-        .filter(|(distance, known)| *distance <= 2 && *distance < known.len().min(lower.len()))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, known)| known)
 }
 
 /// The names of our request fields, behind `Moorgate-`.

@@ -6,7 +6,6 @@
 
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -82,16 +81,6 @@ impl Wire {
             both.extend_from_slice(&self.unread);
             self.unread = both.freeze();
         }
-    }
-
-    /// The other end's address; none for a socket that has lost it.
-    pub(crate) fn peer_addr(&self) -> Option<SocketAddr> {
-        self.tcp()?.peer_addr().ok()
-    }
-
-    /// This end's address.
-    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
-        self.tcp()?.local_addr().ok()
     }
 
     /// Makes the drop of this wire a reset: the other end gets RST rather
