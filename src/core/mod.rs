@@ -8,6 +8,7 @@ pub mod address;
 pub mod ask;
 pub mod code;
 pub mod exit;
+pub mod failover;
 pub mod fault;
 pub mod health;
 pub mod pin;

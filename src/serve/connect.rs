@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::io::AsyncWriteExt;
 
-use super::http::{Client, Next, Request, fail};
+use super::client::{Client, Next, Request, fail};
 use super::link::{self, Kept};
 use super::tunnel::Tunnel;
 use super::{Door, Shared, announce, wish};

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Shared;
 use super::body::Body;
-use super::http::Request;
+use super::client::Request;
 use super::link::Link;
 use crate::core::code::Code;
 use crate::core::fault::{Blame, Fault};

@@ -24,6 +24,7 @@ use crate::store::Store;
 
 mod announce;
 mod body;
+mod client;
 mod connect;
 mod exchange;
 mod forward;

@@ -21,7 +21,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use arc_swap::ArcSwap;
 
 pub(crate) use exits::{After, Attempt, ConnectionGuard, ExitState};
-pub(crate) use no_exit::{Closed, NoExit};
+pub(crate) use no_exit::NoExit;
 pub(crate) use pools::{LivePool, NewPin, Pick, Unpinned};
 
 use crate::core::pin::{ExitName, Pin};

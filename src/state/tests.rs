@@ -8,6 +8,7 @@ use rand::rngs::StdRng;
 use super::*;
 use crate::core::code::Code;
 use crate::core::exit::{Credential, Exit, Labels, Mode, Scheme, Trust, Upstream, Via};
+use crate::core::failover::Closed;
 use crate::core::fault::{Blame, Fault};
 use crate::core::pin::Variant;
 use crate::core::pool::{DialTimeouts, Placement, Rotate};

@@ -145,7 +145,8 @@ impl Loaded {
     /// A pin that counts.
     fn pin(&mut self, key: SessionKey, mut pin: Pin, number: u64, now: Timestamp) {
         self.last = self.last.max(number);
-        if clamp(&mut pin, now) {
+        if let Some(later) = pin.taken_up(now) {
+            pin = later;
             self.repairs.push(Op::put(&Record { number, fact: Fact::Pin(key, Box::new(pin.clone())) }));
         }
         if pin.lives(now) {
@@ -194,18 +195,4 @@ impl Loaded {
             Err(unread) => damage.push(unread),
         }
     }
-}
-
-/// After a clock that was set back while the gateway was down, a pin may be
-/// from the future: then at most its length is left. Whether it was.
-fn clamp(pin: &mut Pin, now: Timestamp) -> bool {
-    if pin.made <= now && pin.used <= now {
-        return false;
-    }
-    if pin.made > now {
-        pin.expires = now.plus(pin.expires.since(pin.made));
-        pin.made = now;
-    }
-    pin.used = pin.used.min(now);
-    true
 }

@@ -107,6 +107,12 @@ impl Local {
         Some(self.shards.of(key).get(key, self.now())?.pin)
     }
 
+    pub(super) fn look(&self, key: SessionKey) -> Option<Claim> {
+        let shard = self.shards.of(key);
+        let held = shard.get(key, self.now())?;
+        Some(self.shown(key, held, false))
+    }
+
     pub(super) fn each(&self, mut f: impl FnMut(&Pin)) {
         let now = self.now();
         for shard in self.shards.iter() {
@@ -358,7 +364,9 @@ impl Local {
         for shard in self.shards.iter() {
             let mut facts = Vec::new();
             for (key, held) in shard.iter() {
-                let there = on_disk.remove(&key).is_some_and(|(number, ..)| number == held.record);
+                // Uses while the disk refused have no record.
+                let same = |(number, ends, _)| number == held.record && ends == held.pin.ends();
+                let there = on_disk.remove(&key).is_some_and(same);
                 if all || !there {
                     facts.push(Fact::Pin(key, Box::new(held.pin)));
                 }

@@ -206,6 +206,11 @@ impl Store {
         Ok(self.0.0.hold(key).await)
     }
 
+    /// The key's live pin, for a request that used it when it began.
+    pub fn look(&self, key: SessionKey) -> Option<Claim> {
+        self.0.0.look(key)
+    }
+
     /// The key's live pin, to look at: no use is counted.
     pub fn peek(&self, key: SessionKey) -> Option<Pin> {
         self.0.0.peek(key)

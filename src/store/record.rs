@@ -71,7 +71,7 @@ pub(super) enum Unreadable {
 impl Record {
     /// As bytes.
     pub(super) fn encode(&self) -> Vec<u8> {
-        let mut bytes = match &self.fact {
+        let bytes = match &self.fact {
             Fact::Pin(key, pin) => return Self::encode_pin(self.number, *key, pin),
             Fact::Ended { key, until } => {
                 let mut bytes = Writer::new(ENDED, self.number);
