@@ -266,7 +266,7 @@ impl Inner {
         for (listener, door) in listeners {
             log_listening(&listener, "http");
             let shared = self.shared.clone();
-            let serve = move |wire, peer| serve::serve(shared.clone(), door.clone(), wire, peer);
+            let serve = move |wire, peer| serve::serve(shared, door, wire, peer);
             tokio::spawn(listen::run(listener, self.shared.drain.clone(), serve));
         }
         if let Some(listener) = admin {

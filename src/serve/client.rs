@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use tokio::io::AsyncWriteExt;
 
 use super::link::Kept;
+use super::tunnel::Tunnel;
 use super::{Shared, body};
 use crate::core::fault::Fault;
 use crate::http1::answer::{self, FaultContext};
@@ -40,6 +41,8 @@ pub(super) enum Next {
     Done,
     /// It gets this and is closed.
     Part(Wire, Vec<u8>),
+    /// It is a tunnel from now on.
+    Tunnel(Box<Tunnel>),
 }
 
 /// A request and what goes with it.
