@@ -99,17 +99,37 @@ impl Pin {
         now < self.ends()
     }
 
+    /// This proposal made at an instant: its whole length is left from then,
+    /// however long it waited to be made.
+    #[must_use]
+    pub fn made_at(self, now: Timestamp) -> Self {
+        Self { expires: now.plus(self.expires.since(self.made)), made: now, used: now, ..self }
+    }
+
+    /// As it goes on after a restart. A wall clock that was set back while the
+    /// gateway was down leaves pins of the future: then at most the pin's
+    /// length is left. `None`: nothing is to be changed.
+    #[must_use]
+    pub fn taken_up(&self, now: Timestamp) -> Option<Self> {
+        if self.made <= now && self.used <= now {
+            return None;
+        }
+        let made = self.made.min(now);
+        let expires = if self.made > now { now.plus(self.expires.since(self.made)) } else { self.expires };
+        Some(Self { made, expires, used: self.used.min(now), ..self.clone() })
+    }
+
     /// How often it was moved, and in the lowest bit whether the last move
     /// kept the address: as pins are stored.
     pub(crate) fn packed_moves(&self) -> u32 {
         self.moves.min(u32::MAX >> 1) << 1 | u32::from(self.same_address)
     }
 
-    /// This pin moved to the exit of `proposal`: the session, its times and
-    /// its labels stay, and the move is its last use. `count`: a client has
-    /// seen the pin, so this is a move that counts.
+    /// This pin moved to the exit of `proposal`: the session, its labels and
+    /// its times stay; a move is no use, the request that asks for it was
+    /// one. `count`: a client has seen the pin, so this is a move that counts.
     #[must_use]
-    pub fn moved(&self, proposal: &Self, count: bool, now: Timestamp) -> Self {
+    pub fn moved(&self, proposal: &Self, count: bool) -> Self {
         Self {
             exit: proposal.exit.clone(),
             variant: proposal.variant.clone(),
@@ -117,7 +137,6 @@ impl Pin {
             rest_s: proposal.rest_s,
             same_address: proposal.same_address,
             version: proposal.version,
-            used: now.max(self.used),
             moves: self.moves.saturating_add(u32::from(count)),
             ..self.clone()
         }

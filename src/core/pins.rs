@@ -149,7 +149,7 @@ impl Pins {
         if before.pin.version != seen || (only == Only::Fresh && !fresh) {
             return Repinned::Lost(before);
         }
-        let pin = before.pin.moved(proposal, !fresh, now);
+        let pin = before.pin.moved(proposal, !fresh);
         let news = if fresh { News::New } else { News::Moved };
         self.replace(at, &pin, before.record, news);
         Repinned::Moved { now: Held { pin, news, record: before.record }, before }

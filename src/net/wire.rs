@@ -6,7 +6,6 @@
 
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -84,14 +83,9 @@ impl Wire {
         }
     }
 
-    /// The other end's address; none for a socket that has lost it.
-    pub(crate) fn peer_addr(&self) -> Option<SocketAddr> {
-        self.tcp()?.peer_addr().ok()
-    }
-
-    /// This end's address.
-    pub(crate) fn local_addr(&self) -> Option<SocketAddr> {
-        self.tcp()?.local_addr().ok()
+    /// What was given back and not read since.
+    pub(crate) fn take_unread(&mut self) -> Bytes {
+        std::mem::take(&mut self.unread)
     }
 
     /// Makes the drop of this wire a reset: the other end gets RST rather
@@ -102,6 +96,13 @@ impl Wire {
             // nobody to tell.
             let _ = tcp.set_zero_linger();
         }
+    }
+
+    /// Whether a drop tells the other end the same as a shutdown before it.
+    /// (With bytes left to read it would be a reset; TLS has a farewell of
+    /// its own.)
+    pub(crate) fn ends_by_drop(&self) -> bool {
+        self.unread.is_empty() && matches!(self.kind, Kind::Tcp(_))
     }
 
     /// Whether a kept connection, on which nothing is expected, is of no more
@@ -122,6 +123,24 @@ impl Wire {
             Kind::Memory(memory) => {
                 let mut cx = Context::from_waker(std::task::Waker::noop());
                 Pin::new(memory).poll_read(&mut cx, &mut ReadBuf::new(&mut [0])).is_ready()
+            }
+        }
+    }
+
+    /// Ready when the other end has reset the connection, though nothing is
+    /// read. Bytes or an end that wait to be read hide a reset behind them.
+    pub(crate) fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(tcp) = self.tcp() else { return Poll::Pending };
+        loop {
+            if std::task::ready!(tcp.poll_read_ready(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            let look = || SockRef::from(tcp).peek(&mut [MaybeUninit::uninit()]);
+            match tcp.try_io(tokio::io::Interest::READABLE, look) {
+                Ok(_) => return Poll::Pending,
+                // The readiness was stale and is cleared: wait for the next.
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Poll::Ready(()),
             }
         }
     }

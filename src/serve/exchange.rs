@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Shared;
 use super::body::Body;
-use super::http::Request;
+use super::client::Request;
 use super::link::Link;
 use crate::core::code::Code;
 use crate::core::fault::{Blame, Fault};
@@ -75,18 +75,23 @@ pub(super) struct Stopped {
 struct Outbox {
     bytes: Vec<u8>,
     written: usize,
+    /// How many of the last ones are of a body, to be counted.
+    body: usize,
 }
 
 impl Outbox {
-    fn new(bytes: Vec<u8>) -> Self {
-        Self { bytes, written: 0 }
+    /// A head, and what there is of its body.
+    fn new(mut bytes: Vec<u8>, body: &mut Body, from: &mut Wire) -> Self {
+        let body = body.begin(from, &mut bytes);
+        Self { bytes, written: 0, body }
     }
 
     fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, to: &mut Wire) -> Poll<io::Result<()>> {
+    /// Ready once all is written; how much of a body went out by that.
+    fn poll(&mut self, cx: &mut Context<'_>, to: &mut Wire) -> Poll<io::Result<usize>> {
         while self.written < self.bytes.len() {
             let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.bytes[self.written..]))?;
             if written == 0 {
@@ -96,23 +101,31 @@ impl Outbox {
         }
         if !self.bytes.is_empty() {
             ready!(Pin::new(&mut *to).poll_flush(cx))?;
-            *self = Self::default();
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(std::mem::take(self).body))
     }
+}
+
+/// The client left before its request was whole or its answer came: nobody is
+/// there to be told, so the fault is for the record alone.
+fn client_gone() -> Stopped {
+    let fault = Fault::new(Code::BadRequest, "the client left before its answer came");
+    Stopped { fault, blame: Blame::Target, answerable: false }
 }
 
 impl<'a> Exchange<'a> {
     pub(super) fn new(
         shared: &'a Shared,
         request: &Request,
-        client: Wire,
+        mut client: Wire,
         link: Link,
         head: Vec<u8>,
         response: Duration,
     ) -> Self {
         let limits = &shared.settings.head;
         let named = Named::of(request.head.fields());
+        let mut body = Body::new(request.asked.body, named, false, limits);
+        let head = Outbox::new(head, &mut body, &mut client);
         Self {
             client,
             link,
@@ -120,8 +133,8 @@ impl<'a> Exchange<'a> {
             limits,
             shared,
             response,
-            head: Outbox::new(head),
-            body: Body::new(request.asked.body, named, false, limits),
+            head,
+            body,
             deaf: false,
             interim: Outbox::default(),
             interims: 0,
@@ -149,16 +162,19 @@ impl<'a> Exchange<'a> {
         let mut stall = Lull::new(timeouts.body);
         let mut silence = Lull::new(self.response);
         poll_fn(|cx| {
-            let before = (counts.up.bytes(), self.head.is_empty());
+            let before = (counts.up.bytes(), self.head.written);
             if let Err(stopped) = self.poll_up(cx, &counts.up) {
                 return Poll::Ready(Err(stopped));
             }
-            if before != (counts.up.bytes(), self.head.is_empty()) {
+            if before != (counts.up.bytes(), self.head.written) {
                 stall.note();
                 silence.note();
             }
             if let Poll::Ready(answer) = self.poll_answer(cx) {
                 return Poll::Ready(answer);
+            }
+            if self.sent_all() && self.client.poll_reset(cx).is_ready() {
+                return Poll::Ready(Err(client_gone()));
             }
             // A client that waits for its 100 does not stall: the answerer does.
             let client_is_due =
@@ -183,7 +199,7 @@ impl<'a> Exchange<'a> {
         }
         match self.head.poll(cx, &mut self.link.wire) {
             Poll::Pending => return Ok(()),
-            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Ok(body)) => count.add(body),
             Poll::Ready(Err(_)) => {
                 self.deaf = true;
                 return Ok(());
@@ -198,8 +214,7 @@ impl<'a> Exchange<'a> {
             Poll::Ready(Err(Broken::Source(_) | Broken::Short)) => {
                 // The target must not take what it got for the whole.
                 self.link.wire.reset();
-                let fault = Fault::new(Code::BadRequest, "the client left before its request was whole");
-                Err(Stopped { fault, blame: Blame::Target, answerable: false })
+                Err(client_gone())
             }
             Poll::Ready(Err(Broken::Fault(violation))) => {
                 self.link.wire.reset();
@@ -211,8 +226,7 @@ impl<'a> Exchange<'a> {
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Stopped>> {
         loop {
             if let Poll::Ready(Err(_)) = self.interim.poll(cx, &mut self.client) {
-                let fault = Fault::new(Code::BadRequest, "the client left before its answer came");
-                return Poll::Ready(Err(Stopped { fault, blame: Blame::Target, answerable: false }));
+                return Poll::Ready(Err(client_gone()));
             }
             match parse_response(&self.incoming, &mut self.scan, self.limits) {
                 Err(violation) => return Poll::Ready(Err(self.bad(violation))),
@@ -299,17 +313,23 @@ impl<'a> Exchange<'a> {
         let mut body = Body::new(answer.body, named, decode, self.limits);
         if !body.is_moved() {
             self.link.wire.unread(self.incoming.split().freeze());
+            outbox.body = body.begin(&mut self.link.wire, &mut outbox.bytes);
         }
         let mut stall = Lull::new(self.shared.settings.timeouts.idle);
         poll_fn(|cx| {
-            let before = counts.total();
+            let before = (counts.total(), outbox.written);
             if self.poll_up(cx, &counts.up).is_err() {
                 self.deaf = true;
             }
             match outbox.poll(cx, &mut self.client) {
-                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Ok(body)) => counts.down.add(body),
                 Poll::Ready(Err(_)) => return Poll::Ready(Err("client_gone")),
-                Poll::Pending => return stall.poll(cx).map(|()| Err("client_stalled")),
+                Poll::Pending => {
+                    if (counts.total(), outbox.written) != before {
+                        stall.note();
+                    }
+                    return stall.poll(cx).map(|()| Err("client_stalled"));
+                }
             }
             match body.poll(cx, &mut self.link.wire, &mut self.client, &counts.down) {
                 Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
@@ -320,7 +340,7 @@ impl<'a> Exchange<'a> {
                 }
                 Poll::Pending => {}
             }
-            if counts.total() != before {
+            if (counts.total(), outbox.written) != before {
                 stall.note();
             }
             stall.poll(cx).map(|()| Err("idle"))

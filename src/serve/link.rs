@@ -8,19 +8,22 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Shared;
-use super::route::{Down, Leg, Route};
+use super::route::{Leg, Route};
 use super::wish::Wish;
 use crate::core::ask::AskedSession;
+use crate::core::code::Code;
 use crate::core::exit::Exit;
+use crate::core::failover::{Closed, Down, Failure, Next};
 use crate::core::fault::{Blame, Fault};
 use crate::core::pin::{News, Pin, Variant};
+use crate::core::pins::Only;
 use crate::core::session::SessionKey;
 use crate::core::target::Target;
 use crate::core::time::Ttl;
-use crate::dial::{DialRequest, Form, Purpose};
+use crate::dial::{DialRequest, Form, Purpose, Timings};
 use crate::net::wire::Wire;
 use crate::observe::access::Record;
-use crate::state::{After, Attempt, Closed, ConnectionGuard, LivePool, Pick, Unpinned};
+use crate::state::{After, Attempt, ConnectionGuard, LivePool, Pick, Unpinned};
 use crate::store::Claim;
 
 /// A connection through an exit.
@@ -34,7 +37,9 @@ pub(super) struct Link {
     /// plain requests has only been connected to so far.
     attempt: Option<Attempt>,
     target: Target,
-    _connection: ConnectionGuard,
+    /// How long its dial took.
+    timings: Timings,
+    connection: ConnectionGuard,
 }
 
 /// The session that a link is for.
@@ -43,23 +48,11 @@ pub(super) struct Pinned {
     pub(super) pin: Pin,
 }
 
-/// How far a failed dial leaves the choice.
+/// A failed dial.
 struct Failed {
     fault: Fault,
-    blame: Blame,
-    after: After,
+    failure: Failure,
     exit: Arc<Exit>,
-}
-
-impl Failed {
-    /// Whether another dial may help.
-    fn is_exits(&self) -> bool {
-        match self.blame {
-            Blame::Exit | Blame::Token => true,
-            Blame::Target => false,
-            Blame::Silence => self.after.ejected_until.is_some(),
-        }
-    }
 }
 
 /// Finds a way out for a judged request.
@@ -73,21 +66,21 @@ pub(super) async fn open(
     kept: &mut Kept,
     record: &mut Record,
 ) -> Result<Link, Fault> {
-    let Some(pool) = wish.snapshot.pool(&wish.ask.pool.name) else {
-        return Err(Fault::new(crate::core::code::Code::NoExit, "the pool is being replaced"));
-    };
     let link = match &wish.ask.session {
-        None => free(shared, wish, purpose, pool).await,
-        Some(session) => pinned(shared, wish, session, purpose, pool, kept).await,
+        None => free(shared, wish, purpose).await,
+        Some(session) => pinned(shared, wish, session, purpose, kept).await,
     }?;
     record.exit = Some(link.exit.name.clone());
     record.address = link.address();
     record.connected();
+    record.dns = Some(link.timings.dns).filter(|time| !time.is_zero());
+    record.handshake = Some(link.timings.handshake).filter(|time| !time.is_zero());
     Ok(link)
 }
 
 /// Without a session: an exit whose fault it was is passed over.
-async fn free(shared: &Shared, wish: &Wish, purpose: Purpose, pool: &LivePool) -> Result<Link, Fault> {
+async fn free(shared: &Shared, wish: &Wish, purpose: Purpose) -> Result<Link, Fault> {
+    let pool = wish.snapshot.pool(&wish.ask.pool.name).ok_or_else(replaced)?;
     let named = wish.ask.exit.as_ref().map(|exit| &*exit.name.id);
     let mut tried = Vec::new();
     let mut last = None;
@@ -99,9 +92,9 @@ async fn free(shared: &Shared, wish: &Wish, purpose: Purpose, pool: &LivePool) -
         };
         match dial(shared, wish, pick, purpose, wish.ask.default_ttl).await {
             Ok(link) => return Ok(link),
-            Err(failed) if failed.is_exits() => {
+            Err(failed) if failed.failure.is_exits() => {
                 // A named exit has no other; another token may do.
-                if named.is_none() && failed.blame != Blame::Token {
+                if named.is_none() && failed.failure.blame != Blame::Token {
                     tried.push(failed.exit.name.clone());
                 }
                 last = Some(failed.fault);
@@ -109,7 +102,7 @@ async fn free(shared: &Shared, wish: &Wish, purpose: Purpose, pool: &LivePool) -
             Err(failed) => return Err(failed.fault),
         }
     }
-    Err(last.unwrap_or_else(|| Fault::new(crate::core::code::Code::NoExit, "the pool allows no attempt")))
+    Err(last.unwrap_or_else(|| Fault::new(Code::NoExit, "the pool allows no attempt")))
 }
 
 /// With a session: through its pin's exit, and another only where the promise
@@ -119,40 +112,38 @@ async fn pinned(
     wish: &Wish,
     session: &AskedSession,
     purpose: Purpose,
-    pool: &LivePool,
     kept: &mut Kept,
 ) -> Result<Link, Fault> {
-    let attempts = pool.pool.attempts;
-    let mut route = Route::new(shared, wish, session, pool);
+    let mut route = Route::new(shared, wish, session).ok_or_else(replaced)?;
     let mut leg = route.first().await?;
-    let mut dials = 0;
-    // Each turn dials, moves or finds that another request has moved the
-    // session; none of them can go on for ever.
-    for _ in 0..attempts.saturating_mul(4).max(8) {
+    while route.course.turn() {
+        route.refresh();
         let Leg { claim, pick } = leg;
-        if pick.is_none()
-            && purpose == Purpose::Plain
-            && let Some(link) = kept.take(pool, session.key, &claim, wish.judged.target(), shared)
-        {
-            return Ok(link);
-        }
-        let pick = match pick.map_or_else(|| route.resume(&claim), Ok) {
-            Ok(pick) => pick,
-            Err(Closed::Busy) => return Err(route.busy(&claim, Closed::Busy)),
-            Err(closed) => {
-                leg = route.fail_over(&claim, Down::Closed(closed)).await?;
-                dials = 0;
-                continue;
+        let reusable = pick.is_none() && purpose == Purpose::Plain;
+        let target = wish.judged.target();
+        let link = reusable.then(|| kept.take(route.pool(), session.key, &claim, target, shared)).flatten();
+        let link = match link {
+            Some(link) => Ok(link),
+            None => {
+                let pick = match pick.map_or_else(|| route.resume(&claim), Ok) {
+                    Ok(pick) => pick,
+                    Err(Closed::Busy) => return Err(route.busy(&claim)),
+                    Err(closed) => {
+                        leg = route.fail_over(&claim, Down::Closed(closed)).await?;
+                        continue;
+                    }
+                };
+                if pick.exit.digest != claim.pin.via {
+                    drop(pick);
+                    leg = route.renew(&claim, Only::Anyhow).await?;
+                    continue;
+                }
+                route.course.dial();
+                let ttl = Ttl::from_duration(claim.pin.expires.since(claim.pin.made)).unwrap_or(session.ttl);
+                dial(shared, wish, pick, purpose, ttl).await
             }
         };
-        if pick.exit.digest != claim.pin.via {
-            drop(pick);
-            leg = route.renew(&claim).await?;
-            continue;
-        }
-        dials += 1;
-        let ttl = Ttl::from_duration(claim.pin.expires.since(claim.pin.made)).unwrap_or(session.ttl);
-        let failed = match dial(shared, wish, pick, purpose, ttl).await {
+        leg = match link {
             Ok(mut link) => {
                 claim.receipt.settled().await?;
                 // A pin that ended meanwhile was in force when this request began.
@@ -160,68 +151,51 @@ async fn pinned(
                     link.pinned = Some(Pinned { key: session.key, pin: claim.pin });
                     return Ok(link);
                 }
-                leg = route.again().await?;
-                continue;
+                route.again().await?
             }
-            Err(failed) => failed,
+            // Boxed: requests that meet no failure make no room for it.
+            Err(failed) => Box::pin(next_leg(&mut route, claim, failed)).await?,
         };
-        if !failed.is_exits() {
-            return Err(failed.fault);
-        }
-        leg = next_leg(&mut route, claim, failed, dials >= attempts, &mut dials, wish).await?;
     }
-    Err(Fault::new(crate::core::code::Code::ExitFailed, "the session's exit changed too often meanwhile"))
+    Err(Fault::new(Code::ExitFailed, "the session's exit changed too often meanwhile"))
 }
 
-/// After a failure by the exit's fault: the same exit again, another, or none.
-async fn next_leg(
-    route: &mut Route<'_>,
-    claim: Claim,
-    failed: Failed,
-    used_up: bool,
-    dials: &mut u32,
-    wish: &Wish,
-) -> Result<Leg, Fault> {
-    if claim.fresh && wish.ask.exit.is_none() {
-        if used_up {
-            return Err(failed.fault);
+/// After a failed dial: the same exit again, another, or none.
+async fn next_leg(route: &mut Route<'_>, claim: Claim, failed: Failed) -> Result<Leg, Fault> {
+    let mut next = route.course.after(claim.fresh, &failed.failure);
+    if next == Next::Other {
+        match route.replace(&claim, &failed.exit.name).await? {
+            Some(leg) => return Ok(leg),
+            None => next = route.course.without_other(&failed.failure),
         }
-        let other = (failed.blame != Blame::Token).then_some(&failed.exit.name);
-        if failed.blame == Blame::Token {
-            return route.renew(&claim).await;
+    }
+    match next {
+        Next::GiveUp | Next::Other => Err(failed.fault),
+        Next::Again => Ok(Leg { claim, pick: None }),
+        Next::Renew => route.renew(&claim, Only::Fresh).await,
+        // A vendor that refuses every token does not make the exit down.
+        Next::Leave(Down::TokenLost) => {
+            route.fail_over(&claim, Down::TokenLost).await.map_err(|_| failed.fault)
         }
-        return match route.replace(&claim, other).await? {
-            Some(leg) => Ok(leg),
-            None if failed.after.ejected_until.is_some() => Err(failed.fault),
-            None => Ok(Leg { claim, pick: None }),
-        };
+        Next::Leave(down) => route.fail_over(&claim, down).await,
     }
-    if failed.after.token_lost {
-        *dials = 0;
-        return route.fail_over(&claim, Down::TokenLost).await;
-    }
-    if let Some(until) = failed.after.ejected_until {
-        *dials = 0;
-        return route.fail_over(&claim, Down::Closed(Closed::Ejected { until })).await;
-    }
-    if used_up { Err(failed.fault) } else { Ok(Leg { claim, pick: None }) }
+}
+
+fn replaced() -> Fault {
+    Fault::new(Code::NoExit, "the pool is being replaced")
 }
 
 /// A request that was written has failed by the exit's fault: it is not
 /// repeated, but its session moves with it if it may (promise 6). What keeps
 /// it from moving is the next request's to tell.
-pub(super) async fn move_away(shared: &Shared, wish: &Wish, link: &Link, after: After) {
-    let (Some(session), Some(pool)) = (&wish.ask.session, wish.snapshot.pool(&wish.ask.pool.name)) else {
-        return;
-    };
-    let down = match after {
-        After { token_lost: true, .. } => Down::TokenLost,
-        After { ejected_until: Some(until), .. } => Down::Closed(Closed::Ejected { until }),
-        _ => return,
-    };
-    let Ok(Some(claim)) = shared.store.hold(session.key).await else { return };
-    if link.pinned.as_ref().is_some_and(|pinned| pinned.pin.version == claim.pin.version) {
-        let _told_by_the_next = Route::new(shared, wish, session, pool).fail_over(&claim, down).await;
+pub(super) async fn move_away(shared: &Shared, wish: &Wish, link: &Link, failure: Failure) {
+    let (Some(session), Some(down)) = (&wish.ask.session, failure.down()) else { return };
+    let Some(claim) = shared.store.look(session.key) else { return };
+    if link.pinned.as_ref().is_some_and(|pinned| pinned.pin.version == claim.pin.version)
+        && let Some(mut route) = Route::new(shared, wish, session)
+    {
+        route.refresh();
+        let _told_by_the_next = route.fail_over(&claim, down).await;
     }
 }
 
@@ -246,7 +220,8 @@ async fn dial(shared: &Shared, wish: &Wish, pick: Pick, purpose: Purpose, ttl: T
                 pinned: None,
                 attempt: Some(pick.attempt),
                 target: wish.judged.target().clone(),
-                _connection: pick.connection,
+                timings: dialed.timings,
+                connection: pick.connection,
             };
             if link.form == Form::Origin {
                 link.succeeded(shared);
@@ -254,11 +229,16 @@ async fn dial(shared: &Shared, wish: &Wish, pick: Pick, purpose: Purpose, ttl: T
             Ok(link)
         }
         Err(fault) => {
-            let after = pick.attempt.failed(fault.blame, wish.judged.target(), shared.clock.now());
+            let after =
+                pick.attempt.failed(fault.blame, &fault.fault, wish.judged.target(), shared.clock.now());
             log_change(&pick.exit, after, Some(&fault.fault));
-            Err(Failed { fault: fault.fault, blame: fault.blame, after, exit: pick.exit })
+            Err(Failed { failure: failure(fault.blame, after), fault: fault.fault, exit: pick.exit })
         }
     }
+}
+
+fn failure(blame: Blame, after: After) -> Failure {
+    Failure { blame, ejected_until: after.ejected_until, token_lost: after.token_lost }
 }
 
 fn log_change(exit: &Exit, after: After, fault: Option<&Fault>) {
@@ -288,10 +268,15 @@ impl Link {
 
     /// The exit, or the target behind it, did not do its work: the request
     /// had been written by then. Where the exit stands after it.
-    pub(super) fn failed(&mut self, shared: &Shared, blame: Blame, fault: &Fault) -> Option<After> {
-        let after = self.attempt.take()?.failed(blame, &self.target, shared.clock.now());
+    pub(super) fn failed(&mut self, shared: &Shared, blame: Blame, fault: &Fault) -> Option<Failure> {
+        let after = self.attempt.take()?.failed(blame, fault, &self.target, shared.clock.now());
         log_change(&self.exit, after, Some(fault));
-        Some(after)
+        Some(failure(blame, after))
+    }
+
+    /// The connection alone, and what counts it.
+    pub(super) fn into_parts(self) -> (Wire, ConnectionGuard) {
+        (self.wire, self.connection)
     }
 
     /// Whether it is still open how the exit did.
@@ -344,6 +329,9 @@ impl Kept {
         shared: &Shared,
     ) -> Option<Link> {
         let pin = &claim.pin;
+        if pool.pool.exit(&pin.exit.id).is_some_and(|exit| exit.digest != pin.via) {
+            return None; // the pin has to follow its exit first
+        }
         let fits = |link: &Link| {
             let same = link.pinned.as_ref().is_some_and(|pinned| pinned.key == key);
             same && link.target == *target
@@ -356,7 +344,6 @@ impl Kept {
             if link.wire.is_stale() || !pool.is_open(&pin.exit.id, shared.clock.now()) {
                 continue;
             }
-            link.pinned = Some(Pinned { key, pin: pin.clone() });
             return Some(link);
         }
         None

@@ -1,20 +1,23 @@
 //! Which exit a session has, gets, or is moved to.
 //!
 //! Owns: the proposals that the store decides on: a new pin, a move, the
-//! renewal of a pin whose exit changed; when a move is allowed (promise 6).
+//! renewal of a pin whose exit changed. When a move is allowed is
+//! [`Course`]'s to say.
 //! Must not know: how an exit is dialled, what a request carries.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Shared;
 use super::wish::Wish;
 use crate::core::ask::AskedSession;
 use crate::core::code::Code;
+use crate::core::failover::{Closed, Course, Down, Leave, Stays};
 use crate::core::fault::Fault;
 use crate::core::pin::{ExitName, Pin};
-use crate::core::pool::Failover;
+use crate::core::pins::Only;
 use crate::core::time::{Timestamp, Ttl};
-use crate::state::{Closed, LivePool, NewPin, NoExit, Pick};
+use crate::state::{LivePool, NewPin, NoExit, Pick};
 use crate::store::Claim;
 
 /// A session on its way to an exit, during one request.
@@ -22,11 +25,11 @@ pub(super) struct Route<'a> {
     shared: &'a Shared,
     wish: &'a Wish,
     session: &'a AskedSession,
-    pool: &'a LivePool,
+    pool: Arc<LivePool>,
+    /// What may be done yet.
+    pub(super) course: Course,
     /// Exits that have failed for this request.
     tried: Vec<ExitName>,
-    /// How often this request has moved the session.
-    moves: u32,
 }
 
 /// A session's pin, and its exit where that was chosen just now: a dial
@@ -36,30 +39,26 @@ pub(super) struct Leg {
     pub(super) pick: Option<Pick>,
 }
 
-/// When a move counts.
-#[derive(Clone, Copy)]
-enum Move {
-    Anyhow,
-    /// Only while no success was answered.
-    WhileFresh,
-}
-
-/// Why a session's exit cannot be used.
-pub(super) enum Down {
-    /// It is gone, off or ejected.
-    Closed(Closed),
-    /// A vendor's gateway refuses the session's token.
-    TokenLost,
-}
-
 impl<'a> Route<'a> {
-    pub(super) fn new(
-        shared: &'a Shared,
-        wish: &'a Wish,
-        session: &'a AskedSession,
-        pool: &'a LivePool,
-    ) -> Self {
-        Self { shared, wish, session, pool, tried: Vec::new(), moves: 0 }
+    /// `None`: the pool is gone.
+    pub(super) fn new(shared: &'a Shared, wish: &'a Wish, session: &'a AskedSession) -> Option<Self> {
+        let pool = wish.snapshot.pool(&wish.ask.pool.name)?.clone();
+        let course = Course::new(pool.pool.attempts, wish.ask.failover, wish.ask.exit.is_some());
+        Some(Self { shared, wish, session, pool, course, tried: Vec::new() })
+    }
+
+    /// From now on by the pools that are in force now. Those that the request
+    /// began with may not know the exit that another request, which began
+    /// later, has moved the session to: by them it would be gone.
+    pub(super) fn refresh(&mut self) {
+        if let Some(pool) = self.shared.state.snapshot().pool(&self.wish.ask.pool.name) {
+            self.pool = pool.clone();
+        }
+    }
+
+    /// The pool in force.
+    pub(super) fn pool(&self) -> &LivePool {
+        &self.pool
     }
 
     /// The session's pin: the live one, or a new one.
@@ -72,7 +71,7 @@ impl<'a> Route<'a> {
 
     /// The pin as it is now; a new one if it has ended.
     pub(super) async fn again(&self) -> Result<Leg, Fault> {
-        match self.shared.store.hold(self.session.key).await? {
+        match self.shared.store.look(self.session.key) {
             Some(claim) => Ok(Leg { claim, pick: None }),
             None => self.claim().await,
         }
@@ -91,13 +90,17 @@ impl<'a> Route<'a> {
             ..self.new_pin(&self.tried)
         };
         let placed = self.pool.place(&ask, self.now(), &mut rand::rng());
-        let mut pick = match placed {
-            // Pins that have ended are swept now and then; their room is free.
-            Err(none) if none.lacks_room() => {
-                self.shared.store.sweep().await;
-                self.pool.place(&ask, self.now(), &mut rand::rng())?
-            }
-            placed => placed?,
+        // Pins that have ended are swept now and then; their room is free.
+        let crowded = match &placed {
+            Err(none) => none.lacks_room(),
+            Ok(pick) => pick.shares_address(),
+        };
+        let mut pick = if crowded {
+            drop(placed);
+            self.shared.store.sweep().await;
+            self.pool.place(&ask, self.now(), &mut rand::rng())?
+        } else {
+            placed?
         };
         let claim = self.shared.store.claim(self.session.key, self.proposal(&pick)).await?;
         Ok(adopt(claim, &mut pick).then_use(pick))
@@ -105,43 +108,37 @@ impl<'a> Route<'a> {
 
     /// After a failure of a pin that no client has seen: another exit,
     /// whatever `failover` says. `None`: there is no other.
-    pub(super) async fn replace(
-        &mut self,
-        claim: &Claim,
-        failed: Option<&ExitName>,
-    ) -> Result<Option<Leg>, Fault> {
-        self.tried.extend(failed.cloned());
+    pub(super) async fn replace(&mut self, claim: &Claim, failed: &ExitName) -> Result<Option<Leg>, Fault> {
+        self.tried.push(failed.clone());
         let ask = NewPin { ttl: left(&claim.pin, self.now()), ..self.new_pin(&self.tried) };
         let placed = self.pool.place(&ask, self.now(), &mut rand::rng());
         match placed {
-            Ok(pick) => self.repin(claim, Move::WhileFresh, pick).await.map(Some),
+            Ok(pick) => self.repin(claim, Only::Fresh, pick).await.map(Some),
             Err(_) => Ok(None),
         }
     }
 
     /// Moves the session away from an exit that is down, if it may move.
     pub(super) async fn fail_over(&mut self, claim: &Claim, down: Down) -> Result<Leg, Fault> {
-        let failover = if claim.fresh { Failover::On } else { self.wish.ask.failover };
-        let cause = self.cause(claim, &down);
-        if self.wish.ask.exit.is_some() {
-            return Err(self.exit_down(&format!("{cause}, and the request names it"), &down, None));
-        }
-        if failover == Failover::Off {
-            return Err(self.exit_down(&format!("{cause}, and failover is off"), &down, None));
-        }
-        if self.moves >= self.pool.pool.attempts {
-            return Err(self.exit_down(&format!("{cause}, as were the others tried"), &down, None));
-        }
-        self.moves += 1;
-        if matches!(down, Down::TokenLost) && failover == Failover::On {
-            return self.renew(claim).await;
-        }
+        let cause = self.cause(claim, down);
+        let (siblings_only, only) = match self.course.leave(claim.fresh, down) {
+            Ok(Leave::Renew(only)) => return self.renew(claim, only).await,
+            Ok(Leave::Move { siblings_only, only }) => (siblings_only, only),
+            Err(stays) => {
+                let why = match stays {
+                    Stays::Named => "and the request names it",
+                    Stays::Off => "and failover is off",
+                    Stays::Enough => "as were the others tried",
+                };
+                return Err(self.exit_down(&format!("{cause}, {why}"), down, None));
+            }
+        };
         let not: Vec<_> = self.tried.iter().chain([&claim.pin.exit]).cloned().collect();
         let was = self.pool.pool.exit(&claim.pin.exit.id);
         let ask = NewPin {
             ttl: left(&claim.pin, self.now()),
             address: claim.pin.variant.address().or_else(|| was.and_then(|exit| exit.address)),
-            siblings_only: failover == Failover::Address,
+            siblings_only,
             ..self.new_pin(&not)
         };
         let placed = self.pool.place(&ask, self.now(), &mut rand::rng());
@@ -155,29 +152,33 @@ impl<'a> Route<'a> {
                     cause = cause.as_str(),
                     "session moves"
                 );
-                self.repin(claim, Move::Anyhow, pick).await
+                self.repin(claim, only, pick).await
             }
             Err(none) => {
-                Err(self.exit_down(&format!("{cause}, and there is no other: {none}"), &down, Some(&none)))
+                Err(self.exit_down(&format!("{cause}, and there is no other: {none}"), down, Some(&none)))
             }
         }
     }
 
     /// The pin follows its exit, of which something changed: another token,
     /// or another address of another prefix.
-    pub(super) async fn renew(&self, claim: &Claim) -> Result<Leg, Fault> {
+    pub(super) async fn renew(&self, claim: &Claim, only: Only) -> Result<Leg, Fault> {
         let renewed = self.pool.renew(&claim.pin.exit.id, self.now(), &mut rand::rng());
-        let pick = renewed.map_err(|closed| self.busy(claim, closed))?;
-        self.repin(claim, Move::Anyhow, pick).await
+        match renewed {
+            Ok(pick) => self.repin(claim, only, pick).await,
+            // The next turn meets the exit as it is now.
+            Err(closed) if closed.is_down() => Ok(Leg { claim: claim.clone(), pick: None }),
+            Err(_) => Err(self.busy(claim)),
+        }
     }
 
-    async fn repin(&self, claim: &Claim, when: Move, mut pick: Pick) -> Result<Leg, Fault> {
+    async fn repin(&self, claim: &Claim, only: Only, mut pick: Pick) -> Result<Leg, Fault> {
         let mut proposal = self.proposal(&pick);
         proposal.same_address = pick.address().is_some() && pick.address() == self.address_of(&claim.pin);
         let (key, seen) = (self.session.key, claim.pin.version);
-        let moved = match when {
-            Move::Anyhow => self.shared.store.repin(key, seen, proposal).await?,
-            Move::WhileFresh => self.shared.store.repin_fresh(key, seen, proposal).await?,
+        let Some(moved) = self.shared.store.repin(key, seen, only, proposal).await? else {
+            drop(pick);
+            return self.claim().await;
         };
         Ok(adopt(moved, &mut pick).then_use(pick))
     }
@@ -225,18 +226,19 @@ impl<'a> Route<'a> {
         self.shared.clock.now()
     }
 
-    fn cause(&self, claim: &Claim, down: &Down) -> String {
+    fn cause(&self, claim: &Claim, down: Down) -> String {
         let id = &claim.pin.exit.id;
         match down {
-            Down::Closed(Closed::Gone) => format!("exit {id} was removed"),
-            Down::Closed(Closed::Off) => format!("exit {id} is off"),
-            Down::Closed(Closed::Busy) => format!("exit {id} is at max_connections"),
-            Down::Closed(Closed::Ejected { .. }) => format!("exit {id} is ejected after failures"),
             Down::TokenLost => format!("the gateway behind exit {id} refuses this session"),
+            Down::Closed(closed @ Closed::Ejected { .. }) => match self.pool.last_failure(id) {
+                Some(failure) => format!("exit {id} {closed}, the last: {failure}"),
+                None => format!("exit {id} {closed}"),
+            },
+            Down::Closed(closed) => format!("exit {id} {closed}"),
         }
     }
 
-    fn exit_down(&self, detail: &str, down: &Down, none: Option<&NoExit>) -> Fault {
+    fn exit_down(&self, detail: &str, down: Down, none: Option<&NoExit>) -> Fault {
         let returns = match down {
             Down::Closed(Closed::Ejected { until }) => until.since(self.now()),
             _ => Duration::from_secs(30),
@@ -245,13 +247,9 @@ impl<'a> Route<'a> {
         Fault::new(Code::ExitDown, detail.to_owned()).retry_after(wait)
     }
 
-    /// An exit that cannot be used though its pins stay.
-    pub(super) fn busy(&self, claim: &Claim, closed: Closed) -> Fault {
-        let down = Down::Closed(closed);
-        let cause = self.cause(claim, &down);
-        if closed.is_down() {
-            return self.exit_down(&cause, &down, None);
-        }
+    /// The exit has no connection to spare; its pins stay.
+    pub(super) fn busy(&self, claim: &Claim) -> Fault {
+        let cause = self.cause(claim, Down::Closed(Closed::Busy));
         Fault::new(Code::NoExit, cause).retry_after(Duration::from_secs(1))
     }
 }

@@ -1,7 +1,6 @@
 //! Why no exit could be had.
 //!
-//! Owns: [`NoExit`] (a choice found none) and [`Closed`] (a named exit cannot
-//! be used), with when to come back.
+//! Owns: [`NoExit`]: what stood against each exit, and when to come back.
 //! Must not know: how an answer is written.
 
 use std::fmt;
@@ -9,7 +8,7 @@ use std::time::Duration;
 
 use crate::core::code::Code;
 use crate::core::fault::Fault;
-use crate::core::time::{Timestamp, Ttl};
+use crate::core::time::Ttl;
 
 /// When to come back where nothing says better: connections end any time.
 const SOON: Duration = Duration::from_secs(1);
@@ -19,7 +18,7 @@ const LATER: Duration = Duration::from_secs(30);
 
 /// No exit of the pool can be used: how many were passed over for what.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct NoExit {
+pub struct NoExit {
     /// What was asked of the pool, for the sentence.
     pub(super) asked: String,
     /// The ttl that was asked for.
@@ -45,17 +44,17 @@ pub(crate) struct NoExit {
 impl NoExit {
     /// Whether exits that this request has tried in vain are all that stood
     /// against it: what the last of them said tells the client more.
-    pub(crate) fn all_tried(&self) -> bool {
+    pub fn all_tried(&self) -> bool {
         self.tried > 0 && self.tried + self.inactive == self.matching
     }
 
     /// Whether a pin that ends may make room for this one.
-    pub(crate) fn lacks_room(&self) -> bool {
+    pub fn lacks_room(&self) -> bool {
         self.full > 0
     }
 
     /// When to come back.
-    pub(crate) fn retry_after(&self) -> Duration {
+    pub fn retry_after(&self) -> Duration {
         let by_hand = self.busy == 0 && self.tried == 0;
         self.retry_after.unwrap_or(if by_hand { LATER } else { SOON })
     }
@@ -94,40 +93,5 @@ impl fmt::Display for NoExit {
 impl From<NoExit> for Fault {
     fn from(none: NoExit) -> Self {
         Self::new(Code::NoExit, none.to_string()).retry_after(none.retry_after())
-    }
-}
-
-/// Why an exit that was named cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Closed {
-    /// It is in no pool any more.
-    Gone,
-    /// Its operator has set it to `off`.
-    Off,
-    /// It was ejected after failures.
-    Ejected {
-        /// Until when, at least.
-        until: Timestamp,
-    },
-    /// It carries as many connections as it may.
-    Busy,
-}
-
-impl Closed {
-    /// Whether the exit is down: its pins move if they may.
-    pub(crate) fn is_down(self) -> bool {
-        self != Self::Busy
-    }
-}
-
-/// As the end of a sentence that begins with the exit's name.
-impl fmt::Display for Closed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Gone => "is no longer in the pool",
-            Self::Off => "is off",
-            Self::Ejected { .. } => "was ejected after failures in a row",
-            Self::Busy => "carries as many connections as it may (max_connections)",
-        })
     }
 }

@@ -237,13 +237,19 @@ fn take_one<K: Ord>(counts: &mut BTreeMap<K, u32>, key: K) {
 /// Room on an exit for a pin that is about to be made, with the address that
 /// the pin would have. Dropped, it is given back: the claim was lost.
 #[must_use]
-pub(crate) struct Room {
+pub struct Room {
     live: Arc<ExitState>,
     address: Option<IpAddr>,
     kept: bool,
 }
 
 impl Room {
+    /// Whether the address is another pin's as well: all are taken, unless
+    /// some of those pins have ended and wait to be swept.
+    pub(super) fn is_shared(&self) -> bool {
+        self.address.is_some_and(|address| locked(&self.live.addresses).is_shared(address))
+    }
+
     /// The address of the exit's prefix that goes with it.
     pub(super) fn address(&self) -> Option<IpAddr> {
         self.address
@@ -251,7 +257,7 @@ impl Room {
 
     /// The store has taken the pin. To be called without an await since it
     /// said so; from then on the pin's end gives the room back.
-    pub(crate) fn commit(mut self, pin: &Pin) {
+    pub fn commit(mut self, pin: &Pin) {
         self.kept = true;
         self.live.sessions.note(pin);
     }

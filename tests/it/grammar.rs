@@ -160,7 +160,7 @@ fn other_values_are_judged_too() {
         ("acme-pool-secret", 403, "pool_forbidden"),
         ("acme-pool-us.east", 403, "pool_forbidden"),
         ("acme-country-fr", 503, "no_exit"),
-        ("acme-exit-e1-country-nl", 400, "parameter_conflict"),
+        ("acme-exit-e1-country-nl", 503, "no_exit"),
     ]);
 }
 

@@ -47,11 +47,15 @@ pub(super) struct Names {
     pub(super) users: Interner<UserName>,
     pub(super) exits: Interner<ExitName>,
     pub(super) filters: Interner<Filter>,
+    /// Where tails are put together. A box cut out of a larger one would
+    /// leave a hole behind, and a million of those is 46 MiB.
+    scratch: Vec<u8>,
 }
 
 impl Names {
     pub(super) fn new() -> Self {
-        Self { users: Interner::new(), exits: Interner::new(), filters: Interner::new() }
+        let (users, exits, filters) = (Interner::new(), Interner::new(), Interner::new());
+        Self { users, exits, filters, scratch: Vec::new() }
     }
 }
 
@@ -63,15 +67,17 @@ const V6: u8 = 6;
 impl Slot {
     /// Packs a pin.
     pub(super) fn pack(key: SessionKey, pin: &Pin, record: u64, news: News, names: &mut Names) -> Self {
-        let mut tail = Vec::with_capacity(64);
+        let filter = if pin.filter.is_empty() { 0 } else { names.filters.take(&pin.filter) + 1 };
+        let tail = &mut names.scratch;
+        tail.clear();
         let session = pin.session.as_str().as_bytes();
         tail.push(session.len() as u8); // 1 ..= 128
         tail.extend_from_slice(session);
-        pack_variant(&pin.variant, &mut tail);
-        put_number(pin.rest_s, &mut tail);
-        put_number(pin.packed_moves(), &mut tail);
-        let filter = if pin.filter.is_empty() { 0 } else { names.filters.take(&pin.filter) + 1 };
-        put_number(filter, &mut tail);
+        pack_variant(&pin.variant, tail);
+        put_number(pin.rest_s, tail);
+        put_number(pin.packed_moves(), tail);
+        put_number(filter, tail);
+        let tail = Box::from(tail.as_slice());
         Self {
             key,
             version: pin.version,
@@ -85,7 +91,7 @@ impl Slot {
             exit: names.exits.take(&pin.exit),
             place: 0,
             news,
-            tail: tail.into_boxed_slice(),
+            tail,
         }
     }
 
@@ -266,7 +272,7 @@ impl Slots {
 
     /// Puts it at the end; its number is the length before.
     pub(super) fn push(&mut self, slot: Slot) -> u32 {
-        if self.len as usize % PIECE == 0 {
+        if (self.len as usize).is_multiple_of(PIECE) {
             self.pieces.push(Vec::with_capacity(PIECE));
         }
         if let Some(piece) = self.pieces.last_mut() {

@@ -214,7 +214,6 @@ impl Model {
                     live.pin.via = proposal.via;
                     live.pin.rest_s = proposal.rest_s;
                     live.pin.version = proposal.version;
-                    live.pin.used = now;
                     live.pin.moves += u32::from(counts);
                     if counts {
                         live.news = News::Moved;
