@@ -54,9 +54,12 @@ enum Weather {
     Down,
 }
 
+#[derive(Default)]
 struct Client {
     kept: Vec<Link>,
     request: Option<Request>,
+    /// What it asked for last: user, parameters, target.
+    last: Option<(&'static str, String, &'static str)>,
 }
 
 /// A gateway that runs.
@@ -116,15 +119,15 @@ const EVENTS: [(u32, Event); 12] = [
     (260, Event::Ask),
     (420, Event::Progress),
     (120, Event::Pass),
-    (110, Event::Commit),
+    (60, Event::Commit),
     (10, Event::Sync),
     (6, Event::Cancel),
     (25, Event::Weather),
     (12, Event::Reload),
-    (6, Event::End),
+    (8, Event::End),
     (3, Event::StepWall),
-    (4, Event::Refuse),
-    (5, Event::Die),
+    (7, Event::Refuse),
+    (9, Event::Die),
 ];
 
 /// Lets so many things happen.
@@ -192,7 +195,7 @@ impl World {
             Event::Sync => gateway.store.disk().sync(),
             Event::Cancel => {
                 let at = self.rng.random_range(0..CLIENTS);
-                gateway.clients[at] = Client { kept: Vec::new(), request: None };
+                gateway.clients[at] = Client::default();
             }
             Event::End => gateway.end(&mut self.history, &mut self.rng),
             _ => gateway.refuse_or_recover(&mut self.history),
@@ -206,7 +209,9 @@ impl World {
         if gateway.clients[at].request.is_some() {
             return;
         }
-        let (user, tail) = wish(&mut self.rng);
+        let again = gateway.clients[at].last.take().filter(|_| self.rng.random_bool(0.6));
+        let (user, tail, target) = again.unwrap_or_else(|| wish(&mut self.rng));
+        gateway.clients[at].last = Some((user, tail.clone(), target));
         let account = account(user);
         let snapshot = gateway.in_force.snapshot();
         let asked = parse(&tail).map_err(|error| error.fault).and_then(|parameters| {
@@ -228,7 +233,6 @@ impl World {
             _ => session.key,
         };
         let plain = self.rng.random_bool(0.5);
-        let target = ["one.example:80", "two.example:80", "three.example:80"][self.rng.random_range(0..3)];
         self.requests += 1;
         self.history.tell(|| format!("{user}{tail} {}: asks, plain: {plain}", self.requests));
         let (waiting, mut stage) = gateway.stage(at, &mut self.history, &mut self.rng, self.mistake);
@@ -354,7 +358,9 @@ impl World {
             Death::Power => "loss of power",
         });
         let told_by = if death == Death::Power { now.saturating_sub(SYNC_MS) } else { now };
-        let uses_by = gateway.refuses_since.map_or(told_by, |since| since.min(told_by));
+        // While the disk refuses live pins go on, and their uses wait.
+        let written_by = gateway.refuses_since.map_or(now, |since| since.saturating_sub(1));
+        let uses_by = written_by.min(told_by);
         let noticed_by = uses_by.saturating_sub(NOTICE_MS);
         let known = self.wall_ms.iter().rposition(|(at, _)| *at <= noticed_by).unwrap_or(0);
         let reckoned_ms = self.wall_ms[known..].iter().map(|(_, ahead)| *ahead).collect();
@@ -367,7 +373,7 @@ impl World {
     fn while_down(&mut self) {
         match self.rng.random_range(0..20) {
             0..6 => {
-                let ms = self.rng.random_range(0..3000);
+                let ms = draw(&mut self.rng, &[(3, 30), (2, 400), (1, 3000)]);
                 self.pass(ms);
             }
             6 => self.reload(),
@@ -394,7 +400,7 @@ impl World {
         let ends = left.len();
         self.history.tell(|| format!("starts with {ends} pins, clock shifted by {shift:?}"));
         self.history.restarted(&left, &died, shift);
-        let clients = (0..CLIENTS).map(|_| Client { kept: Vec::new(), request: None }).collect();
+        let clients = (0..CLIENTS).map(|_| Client::default()).collect();
         let next_tick = self.history.now + TICK_MS;
         let ending = Vec::new();
         let gateway =
@@ -442,7 +448,7 @@ impl Gateway {
         rng: &'a mut StdRng,
         mistake: Option<Mistake>,
     ) -> (&'a mut Option<Request>, Stage<'a>) {
-        let (at, Client { kept, request }) = (history.now, &mut self.clients[client]);
+        let (at, Client { kept, request, .. }) = (history.now, &mut self.clients[client]);
         let (store, in_force) = (&mut self.store, &self.in_force);
         (request, Stage { store, in_force, history, kept, rng, at, mistake })
     }
@@ -474,8 +480,8 @@ impl Gateway {
     }
 }
 
-/// A username of a session: the user, and what follows it.
-fn wish(rng: &mut StdRng) -> (&'static str, String) {
+/// A user, what follows its name, and a target.
+fn wish(rng: &mut StdRng) -> (&'static str, String, &'static str) {
     let mut tail = format!("-session-s{}", draw(rng, &[(5, 1), (2, 2), (1, 3)]));
     tail += draw(rng, &[(6, ""), (1, "-pool-eu")]);
     tail += draw(rng, &[(5, ""), (2, "-country-us"), (1, "-country-de")]);
@@ -492,10 +498,11 @@ fn wish(rng: &mut StdRng) -> (&'static str, String) {
             (1, "-ttl-200h"),
         ],
     );
-    tail += draw(rng, &[(6, ""), (1, "-idle-1s"), (2, "-idle-3s")]);
+    tail += draw(rng, &[(4, ""), (1, "-idle-1s"), (3, "-idle-3s")]);
     tail += draw(rng, &[(5, ""), (2, "-failover-on"), (3, "-failover-off"), (3, "-failover-address")]);
     tail += draw(rng, &[(40, ""), (1, "-exit-a1"), (1, "-exit-b")]);
-    (draw(rng, &[(3, "acme"), (1, "beta")]), tail)
+    let target = draw(rng, &[(1, "one.example:80"), (1, "two.example:80"), (1, "three.example:80")]);
+    (draw(rng, &[(3, "acme"), (1, "beta")]), tail, target)
 }
 
 fn account(user: &str) -> Account {
