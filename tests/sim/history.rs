@@ -189,7 +189,8 @@ pub struct History {
 impl History {
     /// Nothing has happened.
     pub fn new(tell: bool) -> Self {
-        Self { story: tell.then(Vec::new), ..Self::default() }
+        // Late enough that no shift leads to before the beginning.
+        Self { now: 100_000_000, story: tell.then(Vec::new), ..Self::default() }
     }
 
     /// The first broken promise.

@@ -87,6 +87,7 @@ struct Wreck {
 /// All there is.
 pub struct World {
     rng: StdRng,
+    events: [(u32, Event); 12],
     mistake: Option<Mistake>,
     history: History,
     files: Files,
@@ -115,20 +116,30 @@ enum Event {
     Die,
 }
 
-const EVENTS: [(u32, Event); 12] = [
-    (260, Event::Ask),
-    (420, Event::Progress),
-    (120, Event::Pass),
-    (60, Event::Commit),
-    (10, Event::Sync),
-    (6, Event::Cancel),
-    (25, Event::Weather),
-    (12, Event::Reload),
-    (8, Event::End),
-    (3, Event::StepWall),
-    (7, Event::Refuse),
-    (9, Event::Die),
-];
+/// What happens how often; a seed is of one mood, so that in some of them
+/// pins live long.
+fn events(seed: u64) -> [(u32, Event); 12] {
+    let [weather, reload, end, refuse, die] = match seed % 4 {
+        0 => [60, 6, 4, 0, 1],
+        1 => [25, 12, 8, 0, 12],
+        2 => [25, 12, 4, 8, 4],
+        _ => [40, 40, 4, 1, 2],
+    };
+    [
+        (240, Event::Ask),
+        (450, Event::Progress),
+        (100, Event::Pass),
+        (60, Event::Commit),
+        (10, Event::Sync),
+        (6, Event::Cancel),
+        (3, Event::StepWall),
+        (weather, Event::Weather),
+        (reload, Event::Reload),
+        (end, Event::End),
+        (refuse, Event::Refuse),
+        (die, Event::Die),
+    ]
+}
 
 /// Lets so many things happen.
 pub fn run(seed: u64, steps: u64, mistake: Option<Mistake>, tell: bool) -> Result<History, Box<Breach>> {
@@ -152,6 +163,7 @@ impl World {
         let wreck = Wreck { content: Content::default(), died: Died::default(), reckoned_ms: vec![0] };
         let mut world = Self {
             rng,
+            events: events(seed),
             mistake,
             history: History::new(tell),
             files,
@@ -169,7 +181,14 @@ impl World {
         if self.gateway.is_err() {
             return self.while_down();
         }
-        match draw(&mut self.rng, &EVENTS) {
+        // A disk that refuses is mended soon.
+        let refuses = matches!(&self.gateway, Ok(gateway) if gateway.refuses_since.is_some());
+        let event = if refuses && self.rng.random_bool(0.05) {
+            Event::Refuse
+        } else {
+            draw(&mut self.rng, &self.events)
+        };
+        match event {
             Event::Ask => self.ask(),
             Event::Progress => self.progress(),
             Event::Pass => {
@@ -265,7 +284,7 @@ impl World {
     fn a_while(&mut self) -> Time {
         let Ok(gateway) = &self.gateway else { return self.rng.random_range(0..5000) };
         let kind = self.rng.random_range(0..100);
-        if kind < 55 {
+        if kind < 70 {
             return self.rng.random_range(0..30);
         }
         let live = gateway.store.live();
@@ -313,10 +332,10 @@ impl World {
     }
 
     fn reload(&mut self) {
-        if self.rng.random_bool(0.25) {
-            self.files.mend();
+        match self.rng.random_bool(0.2) {
+            true => self.files.mend(),
+            false => self.files.change(&mut self.rng),
         }
-        self.files.change(&mut self.rng);
         self.history.tell(|| "reload".to_owned());
         if let Ok(gateway) = &self.gateway {
             let pools = self.files.read();
