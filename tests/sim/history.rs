@@ -1,8 +1,8 @@
 //! What clients saw, held against the promises of SPEC §3.
 //!
 //! It knows what was asked and answered, when pins were made, moved and
-//! ended, and true time; nothing of versions, records, or what the map holds.
-//! After a death it learns what is left, and says whether that is enough.
+//! ended, and true time. What the map and the disk hold it learns only after
+//! a death or a refusal, and says whether that is enough.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -84,6 +84,8 @@ struct Leg {
     exit: ExitName,
     variant: Variant,
     via: u32,
+    /// What the record of it is known by.
+    version: u64,
     address: Option<IpAddr>,
     /// When a success through it was answered first.
     shown: Option<Time>,
@@ -103,6 +105,8 @@ struct Life {
     legs: Vec<Leg>,
     said_new: bool,
     ended: Option<Ended>,
+    /// The session's life before, which is back if this one never was.
+    before: Option<usize>,
     /// It has seen a death of the gateway.
     crashed: bool,
     /// It was over when the gateway died, and a clock that was set back may
@@ -185,7 +189,8 @@ pub struct History {
 impl History {
     /// Nothing has happened.
     pub fn new(tell: bool) -> Self {
-        Self { story: tell.then(Vec::new), ..Self::default() }
+        // Late enough that no shift leads to before the beginning.
+        Self { now: 100_000_000, story: tell.then(Vec::new), ..Self::default() }
     }
 
     /// The first broken promise.
@@ -280,6 +285,7 @@ impl History {
             legs: vec![leg(pin, address, Some(News::New))],
             said_new: false,
             ended: None,
+            before: self.current.get(who).copied(),
             crashed: false,
             doubtful: false,
         };
@@ -375,8 +381,9 @@ impl History {
         let latest = current && tag.leg + 1 == life.legs.len();
         let Some(leg) = life.legs.get_mut(tag.leg) else { return };
         leg.shown.get_or_insert(now);
-        let owed = if latest { leg.owed.take() } else { None };
+        let owed = leg.owed.filter(|_| latest);
         let fine = news == owed.unwrap_or(News::Held) || (over && news == News::Held);
+        leg.owed = leg.owed.filter(|owed| *owed != news);
         let again = news == News::New && std::mem::replace(&mut life.said_new, true);
         life.uses.iter_mut().filter(|(by, ..)| *by == answer.request).for_each(|(.., shown)| {
             shown.get_or_insert(now);
@@ -432,8 +439,11 @@ impl History {
     /// The gateway is back.
     pub fn restarted(&mut self, left: &[Pin], death: &Died, shift: (i64, i64)) {
         let (now, uses_by) = (self.now, death.uses_by);
-        for at in self.current.values() {
-            let life = &mut self.lives[*at];
+        let before = |at: &usize| self.lives[*at].before;
+        let may_be_back: Vec<_> =
+            self.current.values().flat_map(|at| std::iter::successors(Some(*at), before).take(4)).collect();
+        for at in may_be_back {
+            let life = &mut self.lives[at];
             life.doubtful = !life.lives(death.at);
             let told = |(_, _, shown): &&(u64, Time, Option<Time>)| shown.is_some_and(|t| t <= uses_by);
             let sure = life.uses.iter().filter(told).map(|(_, at, _)| *at).max();
@@ -456,37 +466,43 @@ impl History {
     /// Holds what is left against what clients had been told by then.
     fn reconcile(&mut self, left: &[Pin], told_by: Time, restarted: bool) {
         let mut left: BTreeMap<_, _> = left.iter().map(|pin| (Who::of(pin), pin)).collect();
-        let (mut lost, now) = (Vec::new(), self.now);
+        let now = self.now;
         for (who, at) in self.current.clone() {
-            let life = &mut self.lives[at];
             let told = |leg: &Leg| leg.shown.is_some_and(|t| t <= told_by);
-            let owed = life.legs.iter().rposition(told);
-            let end_told = life.ended.as_ref().is_some_and(|end| end.told.is_some_and(|t| t <= told_by));
-            let over = !life.lives(now);
             let Some(pin) = left.remove(&who) else {
-                if !over && owed.is_some() {
-                    let exit = life.leg().exit.clone();
-                    self.broken(|| format!("{who}: the pin on {exit} is lost, and a client had seen it"));
+                let life = &self.lives[at];
+                let life_before = life.before;
+                let (over, seen, exit) =
+                    (!life.lives(now), life.legs.iter().any(told), life.leg().exit.clone());
+                self.check(over || !seen, || {
+                    format!("{who}: the pin on {exit} is lost, and a client had seen it")
+                });
+                if !seen && !over {
+                    self.count("a pin that nobody had seen was lost");
                 }
-                if restarted || !over {
-                    lost.push((who, !over));
+                match life_before {
+                    Some(before) if !seen && !over => drop(self.current.insert(who, before)),
+                    _ if restarted || !over => drop(self.current.remove(&who)),
+                    _ => {}
                 }
                 continue;
             };
-            let same = |leg: &Leg| leg.exit == pin.exit && leg.variant == pin.variant && leg.via == pin.via;
-            let found = life.legs.iter().rposition(same).filter(|found| Some(*found) >= owed);
-            life.legs.truncate(found.map_or(1, |found| found + 1));
-            life.ended = None;
-            self.check(!end_told, || format!("{who}: the session was ended, and is back"));
-            self.check(found.is_some(), || {
-                format!("{who}: back on {}, where no client was sent last", pin.exit)
-            });
-        }
-        for (who, unseen) in lost {
-            self.current.remove(&who);
-            if unseen {
-                self.count("a pin that nobody had seen was lost");
-            }
+            let is = |leg: &Leg| leg.version == pin.version;
+            let back = |at: usize| Some((at, self.lives[at].legs.iter().rposition(is)?));
+            // What nobody was told of need not have been.
+            let unseen = |at: &usize| !self.lives[*at].legs.iter().any(told);
+            let found = std::iter::successors(Some(at), |at| self.lives[*at].before.filter(|_| unseen(at)));
+            let Some((at, leg)) = found.take(4).find_map(back) else {
+                self.broken(|| format!("{who}: back on {}, where it never was", pin.exit));
+                continue;
+            };
+            self.current.insert(who.clone(), at);
+            let life = &mut self.lives[at];
+            let latest = life.legs.iter().rposition(told).is_none_or(|seen| seen <= leg);
+            life.legs.truncate(leg + 1);
+            let ended = life.ended.take().and_then(|ended| ended.told).is_some_and(|t| t <= told_by);
+            self.check(latest, || format!("{who}: back on {}, where no client was sent last", pin.exit));
+            self.check(!ended, || format!("{who}: the session was ended, and is back"));
         }
         let unknown = left.into_keys().next();
         self.check(unknown.is_none(), || format!("{}: a pin that nobody made is back", unknown.unwrap()));
@@ -516,7 +532,13 @@ pub struct Failed<'a> {
 }
 
 fn leg(pin: &Pin, address: Option<IpAddr>, owed: Option<News>) -> Leg {
-    let (exit, variant, via) = (pin.exit.clone(), pin.variant.clone(), pin.via);
-    let address = pin.variant.address().or(address);
-    Leg { exit, variant, via, address, shown: None, owed }
+    Leg {
+        exit: pin.exit.clone(),
+        variant: pin.variant.clone(),
+        via: pin.via,
+        version: pin.version,
+        address: pin.variant.address().or(address),
+        shown: None,
+        owed,
+    }
 }

@@ -173,7 +173,9 @@ impl Request {
     /// it has not, nothing happens.
     pub fn step(&mut self, outcome: Dialled, stage: &mut Stage<'_>) {
         match std::mem::replace(&mut self.at, At::Done) {
-            At::Room { pick, proposal, change: None, .. } => self.claim_now(pick, proposal, stage),
+            At::Room { pick, proposal, change: None, decided } => {
+                self.claim_now(pick, proposal, decided, stage);
+            }
             At::Room { pick, proposal, change: Some(change), decided } => {
                 self.repin_now(pick, proposal, change, decided, stage);
             }
@@ -207,19 +209,20 @@ impl Request {
             return if stage.is(Mistake::KeptLinkDoesNotWait) { self.settle_now(stage) } else { () };
         }
         match self.pool.resume(&claim.pin.exit.id, &claim.pin.variant, now) {
-            Ok(pick) => self.use_pick(claim, pick, stage),
+            Ok(pick) => self.use_pick(claim, pick, stage.history.step, stage),
             Err(Closed::Busy) => self.fail(Code::NoExit, stage),
             Err(closed) => self.fail_over(claim, Down::Closed(closed), false, stage),
         }
     }
 
-    pub fn use_pick(&mut self, claim: Claim, pick: Pick, stage: &mut Stage<'_>) {
+    /// Dials through an exit that was taken at a step.
+    pub fn use_pick(&mut self, claim: Claim, pick: Pick, began: Step, stage: &mut Stage<'_>) {
         if pick.exit.digest != claim.pin.via {
             drop(pick);
             return self.renew(claim, Only::Anyhow, false, stage);
         }
         self.course.dial();
-        self.at = At::Dial { claim, pick, began: stage.history.step };
+        self.at = At::Dial { claim, pick, began };
     }
 
     fn take_kept(&self, claim: &Claim, stage: &mut Stage<'_>) -> Option<Link> {

@@ -77,7 +77,7 @@ impl Request {
         self.at = At::Room { pick, proposal, change, decided: stage.history.step };
     }
 
-    pub fn claim_now(&mut self, mut pick: Pick, proposal: Pin, stage: &mut Stage<'_>) {
+    pub fn claim_now(&mut self, mut pick: Pick, proposal: Pin, decided: Step, stage: &mut Stage<'_>) {
         let (exit, variant) = (pick.exit.clone(), pick.variant.clone());
         let Ok(claim) = stage.store.claim(self.key, proposal, stage.at, stage.rng) else {
             return self.fail(Code::StoreUnavailable, stage);
@@ -94,10 +94,10 @@ impl Request {
             }
             if stage.is(Mistake::LoserKeepsItsOwn) {
                 let pin = Pin { exit: exit.name.clone(), variant, via: exit.digest, ..claim.pin.clone() };
-                return self.use_pick(Claim { pin, ..claim }, pick, stage);
+                return self.use_pick(Claim { pin, ..claim }, pick, decided, stage);
             }
         }
-        self.adopt(claim, pick, stage);
+        self.adopt(claim, pick, decided, stage);
     }
 
     pub fn repin_now(
@@ -138,12 +138,12 @@ impl Request {
             }
             return;
         }
-        self.adopt(claim, pick, stage);
+        self.adopt(claim, pick, decided, stage);
     }
 
     /// `adopt` and `then_use`: the winner's room counts, the loser's is given
     /// back with its pick.
-    fn adopt(&mut self, claim: Claim, mut pick: Pick, stage: &mut Stage<'_>) {
+    fn adopt(&mut self, claim: Claim, mut pick: Pick, decided: Step, stage: &mut Stage<'_>) {
         if !claim.won {
             drop(pick);
             return self.turn(claim, stage);
@@ -155,7 +155,7 @@ impl Request {
             return self.fail(Code::ExitFailed, stage);
         }
         self.refresh(stage);
-        self.use_pick(claim, pick, stage);
+        self.use_pick(claim, pick, decided, stage);
     }
 
     pub fn fail_over(&mut self, claim: Claim, down: Down, away: bool, stage: &mut Stage<'_>) {

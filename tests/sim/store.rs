@@ -255,18 +255,22 @@ impl Store {
     }
 
     fn undo(&mut self, change: Change) {
-        let version = |pins: &Pins, key| pins.get(key, Timestamp::default()).map(|held| held.pin.version);
+        let is = |pins: &Pins, key, pin: &Pin| {
+            pins.get(key, Timestamp::default()).filter(|held| held.pin.version == pin.version)
+        };
         match change {
-            Change::Made { key, pin } if version(&self.pins, key) == Some(pin.version) => {
+            Change::Made { key, pin } if is(&self.pins, key, &pin).is_some() => {
                 self.pins.set(key, None);
                 self.exits.left(&pin, None);
             }
-            Change::Moved { key, pin, before } if version(&self.pins, key) == Some(pin.version) => {
+            Change::Moved { key, pin, mut before } => {
+                let Some(now) = is(&self.pins, key, &pin) else { return };
+                before.pin.used = now.pin.used;
                 self.pins.set(key, Some(&before));
                 self.exits.left(&pin, None);
                 self.exits.loaded(&before.pin);
             }
-            Change::Used { key, pin, before } if version(&self.pins, key) == Some(pin.version) => {
+            Change::Used { key, pin, before } if is(&self.pins, key, &pin).is_some() => {
                 self.pins.wrote(key, before);
             }
             Change::Ended { key, before } => {

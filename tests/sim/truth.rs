@@ -25,6 +25,8 @@ pub enum Dialled {
 struct Record {
     /// As listed.
     exit: Option<Arc<Exit>>,
+    /// The digest of what it was when it was listed last.
+    known: Option<u32>,
     /// Failures in a row.
     streak: u32,
     /// Targets that met silence, in a row.
@@ -35,7 +37,7 @@ struct Record {
     tokens: BTreeMap<Arc<str>, u32>,
     /// When it was down last.
     was_down: Option<Step>,
-    /// When its `via` was changed last.
+    /// When it was last that its `via` was changed, or it was taken out.
     changed: Option<Step>,
     /// When anything of it was changed last.
     touched: Step,
@@ -64,10 +66,12 @@ impl Truth {
             if record.is_down() {
                 record.was_down = Some(step);
             }
-            if let (Some(before), Some(now)) = (&record.exit, now)
-                && before.digest != now.digest
-            {
+            let (was, is) = (record.exit.as_ref().map(|exit| exit.digest), now.map(|exit| exit.digest));
+            if was.is_some() && was != is {
                 record.changed = Some(step);
+            }
+            // What was learned was learned of another exit.
+            if is.is_some() && record.known != is && record.known.replace(is.unwrap_or_default()).is_some() {
                 (record.streak, record.ejected) = (0, None);
                 record.silent.clear();
                 record.tokens.clear();

@@ -54,9 +54,12 @@ enum Weather {
     Down,
 }
 
+#[derive(Default)]
 struct Client {
     kept: Vec<Link>,
     request: Option<Request>,
+    /// What it asked for last: user, parameters, target.
+    last: Option<(&'static str, String, &'static str)>,
 }
 
 /// A gateway that runs.
@@ -84,6 +87,7 @@ struct Wreck {
 /// All there is.
 pub struct World {
     rng: StdRng,
+    events: [(u32, Event); 12],
     mistake: Option<Mistake>,
     history: History,
     files: Files,
@@ -112,20 +116,30 @@ enum Event {
     Die,
 }
 
-const EVENTS: [(u32, Event); 12] = [
-    (260, Event::Ask),
-    (420, Event::Progress),
-    (120, Event::Pass),
-    (110, Event::Commit),
-    (10, Event::Sync),
-    (6, Event::Cancel),
-    (25, Event::Weather),
-    (12, Event::Reload),
-    (6, Event::End),
-    (3, Event::StepWall),
-    (4, Event::Refuse),
-    (5, Event::Die),
-];
+/// What happens how often; a seed is of one mood, so that in some of them
+/// pins live long.
+fn events(seed: u64) -> [(u32, Event); 12] {
+    let [weather, reload, end, refuse, die] = match seed % 4 {
+        0 => [60, 6, 4, 0, 1],
+        1 => [25, 12, 8, 0, 12],
+        2 => [25, 12, 4, 8, 4],
+        _ => [40, 40, 4, 1, 2],
+    };
+    [
+        (240, Event::Ask),
+        (450, Event::Progress),
+        (100, Event::Pass),
+        (60, Event::Commit),
+        (10, Event::Sync),
+        (6, Event::Cancel),
+        (3, Event::StepWall),
+        (weather, Event::Weather),
+        (reload, Event::Reload),
+        (end, Event::End),
+        (refuse, Event::Refuse),
+        (die, Event::Die),
+    ]
+}
 
 /// Lets so many things happen.
 pub fn run(seed: u64, steps: u64, mistake: Option<Mistake>, tell: bool) -> Result<History, Box<Breach>> {
@@ -149,6 +163,7 @@ impl World {
         let wreck = Wreck { content: Content::default(), died: Died::default(), reckoned_ms: vec![0] };
         let mut world = Self {
             rng,
+            events: events(seed),
             mistake,
             history: History::new(tell),
             files,
@@ -166,7 +181,14 @@ impl World {
         if self.gateway.is_err() {
             return self.while_down();
         }
-        match draw(&mut self.rng, &EVENTS) {
+        // A disk that refuses is mended soon.
+        let refuses = matches!(&self.gateway, Ok(gateway) if gateway.refuses_since.is_some());
+        let event = if refuses && self.rng.random_bool(0.05) {
+            Event::Refuse
+        } else {
+            draw(&mut self.rng, &self.events)
+        };
+        match event {
             Event::Ask => self.ask(),
             Event::Progress => self.progress(),
             Event::Pass => {
@@ -192,7 +214,7 @@ impl World {
             Event::Sync => gateway.store.disk().sync(),
             Event::Cancel => {
                 let at = self.rng.random_range(0..CLIENTS);
-                gateway.clients[at] = Client { kept: Vec::new(), request: None };
+                gateway.clients[at] = Client::default();
             }
             Event::End => gateway.end(&mut self.history, &mut self.rng),
             _ => gateway.refuse_or_recover(&mut self.history),
@@ -206,7 +228,9 @@ impl World {
         if gateway.clients[at].request.is_some() {
             return;
         }
-        let (user, tail) = wish(&mut self.rng);
+        let again = gateway.clients[at].last.take().filter(|_| self.rng.random_bool(0.6));
+        let (user, tail, target) = again.unwrap_or_else(|| wish(&mut self.rng));
+        gateway.clients[at].last = Some((user, tail.clone(), target));
         let account = account(user);
         let snapshot = gateway.in_force.snapshot();
         let asked = parse(&tail).map_err(|error| error.fault).and_then(|parameters| {
@@ -228,7 +252,6 @@ impl World {
             _ => session.key,
         };
         let plain = self.rng.random_bool(0.5);
-        let target = ["one.example:80", "two.example:80", "three.example:80"][self.rng.random_range(0..3)];
         self.requests += 1;
         self.history.tell(|| format!("{user}{tail} {}: asks, plain: {plain}", self.requests));
         let (waiting, mut stage) = gateway.stage(at, &mut self.history, &mut self.rng, self.mistake);
@@ -261,7 +284,7 @@ impl World {
     fn a_while(&mut self) -> Time {
         let Ok(gateway) = &self.gateway else { return self.rng.random_range(0..5000) };
         let kind = self.rng.random_range(0..100);
-        if kind < 55 {
+        if kind < 70 {
             return self.rng.random_range(0..30);
         }
         let live = gateway.store.live();
@@ -309,10 +332,10 @@ impl World {
     }
 
     fn reload(&mut self) {
-        if self.rng.random_bool(0.25) {
-            self.files.mend();
+        match self.rng.random_bool(0.2) {
+            true => self.files.mend(),
+            false => self.files.change(&mut self.rng),
         }
-        self.files.change(&mut self.rng);
         self.history.tell(|| "reload".to_owned());
         if let Ok(gateway) = &self.gateway {
             let pools = self.files.read();
@@ -354,7 +377,9 @@ impl World {
             Death::Power => "loss of power",
         });
         let told_by = if death == Death::Power { now.saturating_sub(SYNC_MS) } else { now };
-        let uses_by = gateway.refuses_since.map_or(told_by, |since| since.min(told_by));
+        // While the disk refuses live pins go on, and their uses wait.
+        let written_by = gateway.refuses_since.map_or(now, |since| since.saturating_sub(1));
+        let uses_by = written_by.min(told_by);
         let noticed_by = uses_by.saturating_sub(NOTICE_MS);
         let known = self.wall_ms.iter().rposition(|(at, _)| *at <= noticed_by).unwrap_or(0);
         let reckoned_ms = self.wall_ms[known..].iter().map(|(_, ahead)| *ahead).collect();
@@ -367,7 +392,7 @@ impl World {
     fn while_down(&mut self) {
         match self.rng.random_range(0..20) {
             0..6 => {
-                let ms = self.rng.random_range(0..3000);
+                let ms = draw(&mut self.rng, &[(3, 30), (2, 400), (1, 3000)]);
                 self.pass(ms);
             }
             6 => self.reload(),
@@ -394,7 +419,7 @@ impl World {
         let ends = left.len();
         self.history.tell(|| format!("starts with {ends} pins, clock shifted by {shift:?}"));
         self.history.restarted(&left, &died, shift);
-        let clients = (0..CLIENTS).map(|_| Client { kept: Vec::new(), request: None }).collect();
+        let clients = (0..CLIENTS).map(|_| Client::default()).collect();
         let next_tick = self.history.now + TICK_MS;
         let ending = Vec::new();
         let gateway =
@@ -442,7 +467,7 @@ impl Gateway {
         rng: &'a mut StdRng,
         mistake: Option<Mistake>,
     ) -> (&'a mut Option<Request>, Stage<'a>) {
-        let (at, Client { kept, request }) = (history.now, &mut self.clients[client]);
+        let (at, Client { kept, request, .. }) = (history.now, &mut self.clients[client]);
         let (store, in_force) = (&mut self.store, &self.in_force);
         (request, Stage { store, in_force, history, kept, rng, at, mistake })
     }
@@ -474,8 +499,8 @@ impl Gateway {
     }
 }
 
-/// A username of a session: the user, and what follows it.
-fn wish(rng: &mut StdRng) -> (&'static str, String) {
+/// A user, what follows its name, and a target.
+fn wish(rng: &mut StdRng) -> (&'static str, String, &'static str) {
     let mut tail = format!("-session-s{}", draw(rng, &[(5, 1), (2, 2), (1, 3)]));
     tail += draw(rng, &[(6, ""), (1, "-pool-eu")]);
     tail += draw(rng, &[(5, ""), (2, "-country-us"), (1, "-country-de")]);
@@ -492,10 +517,11 @@ fn wish(rng: &mut StdRng) -> (&'static str, String) {
             (1, "-ttl-200h"),
         ],
     );
-    tail += draw(rng, &[(6, ""), (1, "-idle-1s"), (2, "-idle-3s")]);
+    tail += draw(rng, &[(4, ""), (1, "-idle-1s"), (3, "-idle-3s")]);
     tail += draw(rng, &[(5, ""), (2, "-failover-on"), (3, "-failover-off"), (3, "-failover-address")]);
     tail += draw(rng, &[(40, ""), (1, "-exit-a1"), (1, "-exit-b")]);
-    (draw(rng, &[(3, "acme"), (1, "beta")]), tail)
+    let target = draw(rng, &[(1, "one.example:80"), (1, "two.example:80"), (1, "three.example:80")]);
+    (draw(rng, &[(3, "acme"), (1, "beta")]), tail, target)
 }
 
 fn account(user: &str) -> Account {
