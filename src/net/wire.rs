@@ -95,6 +95,11 @@ impl Wire {
         }
     }
 
+    /// What was given back and not read since.
+    pub(crate) fn take_unread(&mut self) -> Bytes {
+        std::mem::take(&mut self.unread)
+    }
+
     /// Makes the drop of this wire a reset: the other end gets RST rather
     /// than FIN, and what the kernel has not sent yet is thrown away.
     pub(crate) fn reset(&self) {
@@ -103,6 +108,13 @@ impl Wire {
             // nobody to tell.
             let _ = tcp.set_zero_linger();
         }
+    }
+
+    /// Whether a drop tells the other end the same as a shutdown before it.
+    /// (With bytes left to read it would be a reset; TLS has a farewell of
+    /// its own.)
+    pub(crate) fn ends_by_drop(&self) -> bool {
+        self.unread.is_empty() && matches!(self.kind, Kind::Tcp(_))
     }
 
     /// Whether a kept connection, on which nothing is expected, is of no more

@@ -59,6 +59,21 @@ impl Body {
         }
     }
 
+    /// Puts what the source has given already behind `out`, the message's
+    /// head, so that both go out in one write; says how much that was.
+    pub(super) fn begin(&mut self, from: &mut Wire, out: &mut Vec<u8>) -> usize {
+        let (bytes, moved) = match self {
+            Self::Moved => return 0,
+            Self::Length(pump) => (pump.begin(from, out), pump.is_sated()),
+            Self::UntilClose(pump) => (pump.begin(from, out), pump.is_sated()),
+            Self::Chunked(pump) => (pump.begin(from, out), pump.is_sated()),
+        };
+        if moved {
+            *self = Self::Moved;
+        }
+        bytes
+    }
+
     /// Moves what can be moved now.
     pub(super) fn poll(
         &mut self,

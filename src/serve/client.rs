@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use super::intake::say;
 use super::link::Kept;
+use super::tunnel::Tunnel;
 use super::{Shared, body};
 use crate::core::fault::Fault;
 use crate::http1::answer::{self, FaultContext};
@@ -39,6 +40,8 @@ pub(super) enum Next {
     Done,
     /// It gets this and is closed.
     Part(Wire, Vec<u8>),
+    /// It is a tunnel from now on.
+    Tunnel(Box<Tunnel>),
 }
 
 /// A request and what goes with it.

@@ -79,18 +79,23 @@ pub(super) struct Stopped {
 struct Outbox {
     bytes: Vec<u8>,
     written: usize,
+    /// How many of the last ones are of a body, to be counted.
+    body: usize,
 }
 
 impl Outbox {
-    fn new(bytes: Vec<u8>) -> Self {
-        Self { bytes, written: 0 }
+    /// A head, and what there is of its body.
+    fn new(mut bytes: Vec<u8>, body: &mut Body, from: &mut Wire) -> Self {
+        let body = body.begin(from, &mut bytes);
+        Self { bytes, written: 0, body }
     }
 
     fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, to: &mut Wire) -> Poll<io::Result<()>> {
+    /// Ready once all is written; how much of a body went out by that.
+    fn poll(&mut self, cx: &mut Context<'_>, to: &mut Wire) -> Poll<io::Result<usize>> {
         while self.written < self.bytes.len() {
             let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.bytes[self.written..]))?;
             if written == 0 {
@@ -100,9 +105,8 @@ impl Outbox {
         }
         if !self.bytes.is_empty() {
             ready!(Pin::new(&mut *to).poll_flush(cx))?;
-            *self = Self::default();
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(std::mem::take(self).body))
     }
 }
 
@@ -117,13 +121,15 @@ impl<'a> Exchange<'a> {
     pub(super) fn new(
         shared: &'a Shared,
         request: &Request,
-        client: Wire,
+        mut client: Wire,
         link: Link,
         head: Vec<u8>,
         response: Duration,
     ) -> Self {
         let limits = &shared.settings.head;
         let named = Named::of(request.head.fields());
+        let mut body = Body::new(request.asked.body, named, false, limits);
+        let head = Outbox::new(head, &mut body, &mut client);
         Self {
             client,
             link,
@@ -131,8 +137,8 @@ impl<'a> Exchange<'a> {
             limits,
             shared,
             response,
-            head: Outbox::new(head),
-            body: Body::new(request.asked.body, named, false, limits),
+            head,
+            body,
             deaf: false,
             interim: Outbox::default(),
             interims: 0,
@@ -148,6 +154,11 @@ impl<'a> Exchange<'a> {
         self.head.is_empty() && self.body.is_moved()
     }
 
+    /// Whether the client has a part of an interim answer.
+    pub(super) fn is_amid_interim(&self) -> bool {
+        self.interim.written > 0
+    }
+
     /// Both connections, and whether the upstream's holds nothing unread.
     pub(super) fn part(mut self) -> (Wire, Link, bool) {
         let clean = self.incoming.is_empty();
@@ -161,11 +172,11 @@ impl<'a> Exchange<'a> {
         let mut stall = Lull::new(timeouts.body);
         let mut silence = Lull::new(self.response);
         poll_fn(|cx| {
-            let before = (counts.up.bytes(), self.head.is_empty());
+            let before = (counts.up.bytes(), self.head.written);
             if let Err(stopped) = self.poll_up(cx, &counts.up) {
                 return Poll::Ready(Err(stopped));
             }
-            if before != (counts.up.bytes(), self.head.is_empty()) {
+            if before != (counts.up.bytes(), self.head.written) {
                 stall.note();
                 silence.note();
             }
@@ -229,7 +240,7 @@ impl<'a> Exchange<'a> {
         }
         match self.head.poll(cx, &mut self.link.wire) {
             Poll::Pending => return Ok(()),
-            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Ok(body)) => count.add(body),
             Poll::Ready(Err(_)) => {
                 self.deaf = true;
                 return Ok(());
@@ -339,19 +350,25 @@ impl<'a> Exchange<'a> {
         let mut body = Body::new(answer.body, named, decode, self.limits);
         if !body.is_moved() {
             self.link.wire.unread(self.incoming.split().freeze());
+            outbox.body = body.begin(&mut self.link.wire, &mut outbox.bytes);
         }
         let mut stall = Lull::new(self.shared.settings.timeouts.idle);
         let mut vigil = Vigil::new(presence::PATIENCE);
         poll_fn(|cx| {
-            let before = counts.total();
+            let before = (counts.total(), outbox.written);
             if self.poll_up(cx, &counts.up).is_err() {
                 self.link.wire.reset();
                 self.deaf = true;
             }
             match outbox.poll(cx, &mut self.client) {
-                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Ok(body)) => counts.down.add(body),
                 Poll::Ready(Err(_)) => return Poll::Ready(Err("client_gone")),
-                Poll::Pending => return stall.poll(cx).map(|()| Err("client_stalled")),
+                Poll::Pending => {
+                    if (counts.total(), outbox.written) != before {
+                        stall.note();
+                    }
+                    return stall.poll(cx).map(|()| Err("client_stalled"));
+                }
             }
             match body.poll(cx, &mut self.link.wire, &mut self.client, &counts.down) {
                 Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
@@ -362,7 +379,7 @@ impl<'a> Exchange<'a> {
                 }
                 Poll::Pending => {}
             }
-            if counts.total() != before {
+            if (counts.total(), outbox.written) != before {
                 stall.note();
                 vigil.note();
             }

@@ -8,11 +8,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::client::{Client, Next, Request, fail, left, note};
-use super::connect::{self, Tunnel};
 use super::exchange::{Answer, Exchange, Stopped};
 use super::intake::say;
 use super::link::{self, Kept, Link};
 use super::presence::{self, unless_left};
+use super::tunnel::Tunnel;
 use super::wish::{Wish, wish};
 use super::{Door, Shared, announce};
 use crate::core::code::Code;
@@ -22,7 +22,6 @@ use crate::http1::answer::{self, FaultContext};
 use crate::http1::forward::{self as rewrite, Onward};
 use crate::http1::framing::BodyKind;
 use crate::http1::head::Destination;
-use crate::relay;
 use crate::relay::meter::Counts;
 
 /// Our name in `Via`.
@@ -49,7 +48,8 @@ pub(super) async fn forward(
     let mut turn = Turn { shared, address, kept, request, wish, exchange, counts: Counts::default() };
     match turn.exchange.answer(&turn.counts).await {
         Ok(answer) => turn.pass_on(answer).await,
-        Err(stopped) => turn.stop(stopped).await,
+        // Boxed, as all that is rare is: no other request makes room for it.
+        Err(stopped) => Box::pin(turn.stop(stopped)).await,
     }
 }
 
@@ -128,7 +128,7 @@ impl Turn<'_> {
     /// to give.
     async fn pass_on(mut self, answer: Answer) -> Next {
         if let Some((blame, fault)) = refusal(&self.exchange.link, answer.head.status()) {
-            return self.stop(Stopped { fault, blame, answerable: true }).await;
+            return Box::pin(self.stop(Stopped { fault, blame, answerable: true })).await;
         }
         self.exchange.link.succeeded(self.shared);
         let news = self.exchange.link.news(self.shared);
@@ -138,7 +138,7 @@ impl Turn<'_> {
         if answer.switching {
             let link = &self.exchange.link;
             announce::with(self.shared, link, news, |a| rewrite::switching(&mut out, &answer.head, a));
-            return self.switch(out).await;
+            return Box::pin(self.switch(out)).await;
         }
         let close = self.shared.drain.is_begun();
         let sent = announce::with(self.shared, &self.exchange.link, news, |a| {
@@ -170,18 +170,16 @@ impl Turn<'_> {
             self.request.record.end = Some("client_gone");
             return Next::Done;
         }
-        let (mut client, mut link, _) = self.exchange.part();
-        let mut tunnel = Tunnel { record: self.request.record, counts: self.counts };
-        let idle = self.shared.settings.timeouts.idle;
-        let end = relay::run(&mut client, &mut link.wire, idle, &tunnel.counts).await;
-        tunnel.record.end = connect::name(end);
-        Next::Done
+        let (client, link, _) = self.exchange.part();
+        Next::Tunnel(Tunnel::new(client, link, self.request.record, self.counts))
     }
 
     /// No answer that can be passed on.
     async fn stop(mut self, stopped: Stopped) -> Next {
         self.count();
         let sent_all = self.exchange.sent_all();
+        // Behind a part of an interim answer no other can be read.
+        let answerable = stopped.answerable && !self.exchange.is_amid_interim();
         let (mut wire, mut link, _) = self.exchange.part();
         if !sent_all {
             // The target must not take what it got for the whole.
@@ -190,7 +188,7 @@ impl Turn<'_> {
         if let Some(failure) = link.failed(self.shared, stopped.blame, &stopped.fault) {
             link::move_away(self.shared, &self.wish, &link, failure).await;
         }
-        if !stopped.answerable {
+        if !answerable {
             self.request.record.end = Some("client_gone");
             return Next::Done;
         }

@@ -41,10 +41,13 @@ pub(crate) async fn serve(shared: Arc<Shared>, door: Arc<Door>, wire: Wire, peer
                 Intake::Bad(fault) => return refuse(Some(client.wire), address, &fault).await,
             };
         first = false;
-        match request(&shared, &door, client, head).await {
+        // Boxed, so that all that a request needs on its way is given back
+        // before a tunnel, or the wait for the next request, begins.
+        match Box::pin(request(&shared, &door, client, head)).await {
             Next::Request(next) => client = next,
             Next::Done => return,
             Next::Part(wire, answer) => return intake::part(wire, &answer).await,
+            Next::Tunnel(tunnel) => return tunnel.run(shared.settings.timeouts.idle).await,
         }
     }
 }

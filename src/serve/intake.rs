@@ -18,7 +18,7 @@ use super::Shared;
 use crate::core::code::Code;
 use crate::core::fault::Fault;
 use crate::drain::Drain;
-use crate::http1::head::{HeadLimits, RequestHead, Scan, parse_request};
+use crate::http1::head::{HeadLimits, RequestHead, Scan, Violation, parse_request};
 use crate::net::wire::Wire;
 use crate::relay::copy::with_buffer;
 
@@ -63,6 +63,9 @@ pub(super) async fn head(
     let deadline = if first { begun } else { Instant::now() } + head;
     let mut scan = Scan::default();
     loop {
+        if !may_begin(&buffer) {
+            return Intake::Bad(Violation::Malformed("it is no HTTP").into());
+        }
         match parse_request(&buffer, &mut scan, limits) {
             Err(violation) => return Intake::Bad(violation.into()),
             Ok(Some((head, length))) => {
@@ -77,6 +80,13 @@ pub(super) async fn head(
             Ok(Ok(_)) => {}
         }
     }
+}
+
+/// Whether a request may begin like this. TLS and SOCKS do not, and would
+/// otherwise be waited for until a head's time is over.
+fn may_begin(bytes: &[u8]) -> bool {
+    let first = bytes.iter().find(|byte| !b"\r\n".contains(byte));
+    first.is_none_or(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
 }
 
 fn too_slow() -> Fault {
