@@ -26,6 +26,7 @@ mod expiry;
 mod failover;
 mod fields;
 mod grammar;
+mod greedy;
 mod harness;
 mod instruments;
 mod limits;
