@@ -36,6 +36,7 @@ mod prefixes;
 mod reload;
 mod resources;
 mod rotation;
+mod secrets;
 mod slow;
 mod targets;
 mod users;
