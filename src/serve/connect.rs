@@ -47,8 +47,6 @@ async fn way(
     client: &Client,
     request: &mut Request,
 ) -> Result<link::Link, Fault> {
-    let destination = request.head.destination()?;
-    let wish =
-        wish::wish(shared, door, &request.head, destination, client.address, &mut request.record).await?;
+    let wish = wish::wish(shared, door, &request.head, client.address, &mut request.record).await?;
     link::open(shared, &wish, Purpose::Tunnel, &mut Kept::default(), &mut request.record).await
 }

@@ -67,9 +67,8 @@ async fn way(
     client: &mut Client,
     request: &mut Request,
 ) -> Result<(Wish, Link), Fault> {
-    let destination = request.head.destination()?;
     let record = &mut request.record;
-    let wish = wish(shared, door, &request.head, destination, client.address, record).await?;
+    let wish = wish(shared, door, &request.head, client.address, record).await?;
     if shared.settings.via && rewrite::came_back(&request.head, VIA) {
         let detail = "the request has come through this gateway before: an exit leads back to it";
         return Err(Fault::new(Code::LoopDetected, detail));

@@ -14,7 +14,7 @@ use crate::core::code::Code;
 use crate::core::fault::Fault;
 use crate::http1::answer::{self, FaultContext};
 use crate::http1::framing;
-use crate::http1::head::{Destination, RequestHead};
+use crate::http1::head::RequestHead;
 use crate::net::wire::Wire;
 use crate::observe::access::{Kind, Record};
 
@@ -71,10 +71,14 @@ async fn request(shared: &Arc<Shared>, door: &Door, client: Client, head: Reques
         let fault = Fault::new(Code::Draining, "this gateway is shutting down: ask another, or again");
         return fail(shared, client, request, fault).await;
     }
-    match request.head.destination().map(|destination| matches!(destination, Destination::Connect { .. })) {
-        Err(fault) => fail(shared, client, request, fault).await,
-        Ok(true) => connect::connect(shared, door, client, request).await,
-        Ok(false) => forward::forward(shared, door, client, request).await,
+    match request.head.destination() {
+        // Whoever speaks no proxy's HTTP is told so first; all else about the
+        // target comes after the credential (SPEC §2).
+        Err(fault) if matches!(fault.code(), Code::NotAProxyRequest | Code::BadRequest) => {
+            fail(shared, client, request, fault).await
+        }
+        _ if kind == Kind::Tunnel => connect::connect(shared, door, client, request).await,
+        _ => forward::forward(shared, door, client, request).await,
     }
 }
 

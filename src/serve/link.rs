@@ -127,7 +127,7 @@ async fn pinned(
             None => {
                 let pick = match pick.map_or_else(|| route.resume(&claim), Ok) {
                     Ok(pick) => pick,
-                    Err(Closed::Busy) => return Err(route.busy(&claim, Closed::Busy)),
+                    Err(Closed::Busy) => return Err(route.busy(&claim)),
                     Err(closed) => {
                         leg = route.fail_over(&claim, Down::Closed(closed)).await?;
                         continue;

@@ -44,7 +44,7 @@ impl Fleet {
 #[test]
 fn a_session_moves_once_when_its_exit_is_gone_and_never_back() {
     let fleet = Fleet::new(&["", "", ""]);
-    let gateway = fleet.setup().start();
+    let gateway = fleet.setup().on_disk().start();
     let origin = Origin::start();
     let name = "acme-session-a-ttl-1h";
     let first = gateway.get(name, &origin.url("/ip")).ok();

@@ -272,7 +272,7 @@ impl Slots {
 
     /// Puts it at the end; its number is the length before.
     pub(super) fn push(&mut self, slot: Slot) -> u32 {
-        if self.len as usize % PIECE == 0 {
+        if (self.len as usize).is_multiple_of(PIECE) {
             self.pieces.push(Vec::with_capacity(PIECE));
         }
         if let Some(piece) = self.pieces.last_mut() {
