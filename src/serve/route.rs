@@ -164,17 +164,21 @@ impl<'a> Route<'a> {
     /// or another address of another prefix.
     pub(super) async fn renew(&self, claim: &Claim, only: Only) -> Result<Leg, Fault> {
         let renewed = self.pool.renew(&claim.pin.exit.id, self.now(), &mut rand::rng());
-        let pick = renewed.map_err(|closed| self.busy(claim, closed))?;
-        self.repin(claim, only, pick).await
+        match renewed {
+            Ok(pick) => self.repin(claim, only, pick).await,
+            // The next turn meets the exit as it is now.
+            Err(closed) if closed.is_down() => Ok(Leg { claim: claim.clone(), pick: None }),
+            Err(_) => Err(self.busy(claim)),
+        }
     }
 
     async fn repin(&self, claim: &Claim, only: Only, mut pick: Pick) -> Result<Leg, Fault> {
         let mut proposal = self.proposal(&pick);
         proposal.same_address = pick.address().is_some() && pick.address() == self.address_of(&claim.pin);
         let (key, seen) = (self.session.key, claim.pin.version);
-        let moved = match only {
-            Only::Anyhow => self.shared.store.repin(key, seen, proposal).await?,
-            Only::Fresh => self.shared.store.repin_fresh(key, seen, proposal).await?,
+        let Some(moved) = self.shared.store.repin(key, seen, only, proposal).await? else {
+            drop(pick);
+            return self.claim().await;
         };
         Ok(adopt(moved, &mut pick).then_use(pick))
     }
@@ -243,13 +247,9 @@ impl<'a> Route<'a> {
         Fault::new(Code::ExitDown, detail.to_owned()).retry_after(wait)
     }
 
-    /// An exit that cannot be used though its pins stay.
-    pub(super) fn busy(&self, claim: &Claim, closed: Closed) -> Fault {
-        let down = Down::Closed(closed);
-        let cause = self.cause(claim, down);
-        if closed.is_down() {
-            return self.exit_down(&cause, down, None);
-        }
+    /// The exit has no connection to spare; its pins stay.
+    pub(super) fn busy(&self, claim: &Claim) -> Fault {
+        let cause = self.cause(claim, Down::Closed(Closed::Busy));
         Fault::new(Code::NoExit, cause).retry_after(Duration::from_secs(1))
     }
 }

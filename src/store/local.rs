@@ -154,6 +154,7 @@ impl Local {
             Err(fault) => return self.look(key).ok_or(fault),
         };
         let now = self.now();
+        let proposal = proposal.made_at(now);
         let mut shard = self.shards.of(key);
         let ended = match shard.claim(key, &proposal, now) {
             Claimed::Lost(held) => return Ok(self.shown(key, held, false)),
@@ -187,31 +188,18 @@ impl Local {
         seen: u64,
         only: Only,
         mut proposal: Pin,
-    ) -> Result<Claim, StoreFault> {
+    ) -> Result<Option<Claim>, StoreFault> {
         proposal.version = rand::random();
-        let room = match self.room().await {
+        let mut room = match self.room().await {
             Ok(room) => room,
             // No move then; but perhaps there was one already.
-            Err(fault) => return self.look(key).filter(|claim| claim.pin.version != seen).ok_or(fault),
+            Err(fault) => {
+                return self.look(key).filter(|claim| claim.pin.version != seen).map(Some).ok_or(fault);
+            }
         };
-        match self.repin_now(key, seen, only, &proposal, room)? {
-            Some(claim) => Ok(claim),
-            None => self.claim(key, proposal).await,
-        }
-    }
-
-    /// `None`: no pin lives.
-    fn repin_now(
-        &self,
-        key: SessionKey,
-        seen: u64,
-        only: Only,
-        proposal: &Pin,
-        mut room: Option<Room<'_>>,
-    ) -> Result<Option<Claim>, StoreFault> {
         let at = self.now();
         let mut shard = self.shards.of(key);
-        let (mut now, before) = match shard.repin(key, seen, only, proposal, at) {
+        let (mut now, before) = match shard.repin(key, seen, only, &proposal, at) {
             Repinned::Moved { now, before } => (now, before),
             Repinned::Lost(held) => return Ok(Some(self.shown(key, held, false))),
             Repinned::Gone => return Ok(None),

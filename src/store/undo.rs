@@ -12,6 +12,7 @@ use super::disk::Change;
 use super::engine::{Engine, EngineError, Op, Space};
 use super::local::Local;
 use super::record::{Fact, Record};
+use crate::core::pin::Pin;
 use crate::core::pins::Held;
 use crate::core::session::SessionKey;
 use crate::core::time::Timestamp;
@@ -22,13 +23,18 @@ impl Local {
     pub(super) fn undo(&self, change: Change) {
         match change {
             Change::Made { key, pin, .. } => {
-                if self.swap(key, pin.version, None) {
+                if self.swap(key, pin.version, |_| None) {
                     self.len.fetch_sub(1, Relaxed);
                     self.observer().left(&pin, self.now(), Left::Undone);
                 }
             }
             Change::Moved { key, pin, before } => {
-                if self.swap(key, pin.version, Some(&before)) {
+                // Its uses since stay uses.
+                let back = |now: Held| {
+                    let pin = Pin { used: now.pin.used, ..before.pin.clone() };
+                    Some(Held { pin, news: before.news, record: before.record })
+                };
+                if self.swap(key, pin.version, back) {
                     self.observer().left(&pin, self.now(), Left::Undone);
                     self.observer().loaded(&before.pin);
                 }
@@ -48,13 +54,14 @@ impl Local {
         }
     }
 
-    /// Makes the key's pin `to` if it has this version.
-    fn swap(&self, key: SessionKey, version: u64, to: Option<&Held>) -> bool {
+    /// Makes another of the key's pin, or none, if it has this version.
+    fn swap(&self, key: SessionKey, version: u64, to: impl FnOnce(Held) -> Option<Held>) -> bool {
         let mut shard = self.shards.of(key);
-        let is = shard.get(key, Timestamp::default());
-        let same = is.is_some_and(|held| held.pin.version == version);
-        if same {
-            shard.set(key, to);
+        let is = shard.get(key, Timestamp::default()).filter(|held| held.pin.version == version);
+        let same = is.is_some();
+        if let Some(held) = is {
+            let to = to(held);
+            shard.set(key, to.as_ref());
         }
         same
     }

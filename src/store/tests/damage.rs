@@ -44,7 +44,7 @@ impl Scene {
         }
         let was = pins[MOVED].clone();
         let to = bench.pin(was.session.as_str(), "three");
-        let moved = store.repin(was.key(), was.version, to).await.unwrap();
+        let moved = store.repin(was.key(), was.version, Only::Anyhow, to).await.unwrap().unwrap();
         moved.receipt.settled().await.unwrap();
         pins[MOVED] = moved.pin;
         store.close().await;

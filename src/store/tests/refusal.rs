@@ -53,7 +53,7 @@ async fn refused_and_taken_again() {
         assert_eq!(store.end(new.key()).await.unwrap(), Some(new));
         assert_eq!(bench.ear.heard().len(), 1);
     }
-    let moved = store.repin(c.key(), c.version, bench.pin("c", "two")).await.unwrap();
+    let moved = store.repin(c.key(), c.version, Only::Anyhow, bench.pin("c", "two")).await.unwrap().unwrap();
     moved.receipt.settled().await.unwrap();
     store.close().await;
     let (store, report) = bench.open();
@@ -76,12 +76,12 @@ async fn refused(bench: &Bench, store: &Store, a: &Pin, b: &Pin, c: &Pin) {
         }));
     }
     let ended = store.end(a.key()).await;
-    let moved = store.repin(c.key(), c.version, bench.pin("c", "two")).await;
+    let moved = store.repin(c.key(), c.version, Only::Anyhow, bench.pin("c", "two")).await;
     for claim in claims {
         assert_eq!(claim.await.unwrap(), Err(StoreFault));
     }
     assert_eq!(ended, Err(StoreFault));
-    if let Ok(moved) = moved {
+    if let Ok(Some(moved)) = moved {
         assert_eq!(moved.receipt.settled().await, Err(StoreFault));
     }
     assert!(store.is_refusing());
