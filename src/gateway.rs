@@ -271,12 +271,7 @@ impl Inner {
         }
         if let Some(listener) = admin {
             log_listening(&listener, "admin");
-            let admin = admin::serve(listener, self.shared.drain.clone());
-            self.until_end(async move {
-                if let Err(error) = admin.await {
-                    tracing::error!(%error, "the admin listener has ended");
-                }
-            });
+            self.until_end(admin::serve(listener, self.shared.drain.clone()));
         }
         let shared = self.shared.clone();
         self.until_end(async move { shared.store.keep().await });

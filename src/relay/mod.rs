@@ -7,6 +7,7 @@
 pub(crate) mod copy;
 pub(crate) mod lull;
 pub(crate) mod meter;
+pub(crate) mod vigil;
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -20,6 +21,7 @@ use tokio::io::AsyncWrite;
 use self::copy::{Broken, Guide, Pump, Step};
 use self::lull::Lull;
 use self::meter::{Count, Counts};
+use self::vigil::{AtEnd, Vigil};
 use crate::net::wire::Wire;
 
 /// How a tunnel ended.
@@ -59,10 +61,16 @@ pub(crate) enum Side {
 pub(crate) async fn run(client: &mut Wire, upstream: &mut Wire, idle: Duration, counts: &Counts) -> End {
     let mut tunnel = Tunnel { up: Flow::new(), down: Flow::new() };
     let mut lull = Lull::new(idle);
+    // Over a client that sends what the upstream side does not take. The other
+    // way round there is no need: a client that does not read may yet.
+    let mut client_vigil = Vigil::new(AtEnd::Stays);
     let end = poll_fn(|cx| {
         let before = counts.total();
         if let Some(end) = tunnel.poll(cx, client, upstream, counts) {
             return Poll::Ready(end);
+        }
+        if tunnel.up.pump.is_holding() && client_vigil.poll(cx, client).is_ready() {
+            return Poll::Ready(End::ClientReset);
         }
         if counts.total() != before {
             lull.note();

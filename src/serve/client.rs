@@ -6,8 +6,7 @@
 
 use std::net::SocketAddr;
 
-use tokio::io::AsyncWriteExt;
-
+use super::intake::say;
 use super::link::Kept;
 use super::tunnel::Tunnel;
 use super::{Shared, body};
@@ -75,13 +74,19 @@ pub(super) async fn fail(shared: &Shared, mut client: Client, mut request: Reque
         return Next::Part(client.wire, answer.bytes);
     }
     drop(request);
-    let sent = client.wire.write_all(&answer.bytes).await.is_ok();
+    let sent = say(&mut client.wire, &answer.bytes, shared).await;
     // The answer does not wait for the body: the client may wait for it.
     if sent && body::throw(&mut client.wire, unread, shared.settings.timeouts.body).await {
         Next::Request(client)
     } else {
         Next::Done
     }
+}
+
+/// The client has left: nobody is there to be answered.
+pub(super) fn left(mut request: Request) -> Next {
+    request.record.end = Some("client_gone");
+    Next::Done
 }
 
 /// Records a failure of ours.

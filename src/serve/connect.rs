@@ -3,12 +3,13 @@
 //! Owns: the order of its stages.
 //! Must not know: how any of them works.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::io::AsyncWriteExt;
-
-use super::client::{Client, Next, Request, fail};
+use super::client::{Client, Next, Request, fail, left};
+use super::intake::say;
 use super::link::{self, Kept};
+use super::presence::{self, unless_left};
 use super::tunnel::Tunnel;
 use super::{Door, Shared, announce, wish};
 use crate::core::fault::Fault;
@@ -24,9 +25,12 @@ pub(super) async fn connect(
     mut request: Request,
 ) -> Next {
     client.kept = Kept::default();
-    let link = match way(shared, door, &client, &mut request).await {
-        Ok(link) => link,
-        Err(fault) => return fail(shared, client, request, fault).await,
+    let at_end = presence::at_end(&request.asked, &client.wire);
+    let way = way(shared, door, client.address, &mut request);
+    let link = match unless_left(&mut client.wire, at_end, way).await {
+        Some(Ok(link)) => link,
+        Some(Err(fault)) => return fail(shared, client, request, fault).await,
+        None => return left(request),
     };
     let Request { head, mut record, .. } = request;
     drop(head);
@@ -34,7 +38,7 @@ pub(super) async fn connect(
     record.news = news;
     record.status = Some(200);
     let established = announce::with(shared, &link, news, answer::established);
-    if client.wire.write_all(&established).await.is_err() {
+    if !say(&mut client.wire, &established, shared).await {
         record.end = Some("client_gone");
         return Next::Done;
     }
@@ -44,9 +48,9 @@ pub(super) async fn connect(
 async fn way(
     shared: &Shared,
     door: &Door,
-    client: &Client,
+    client: SocketAddr,
     request: &mut Request,
 ) -> Result<link::Link, Fault> {
-    let wish = wish::wish(shared, door, &request.head, client.address, &mut request.record).await?;
+    let wish = wish::wish(shared, door, &request.head, client, &mut request.record).await?;
     link::open(shared, &wish, Purpose::Tunnel, &mut Kept::default(), &mut request.record).await
 }

@@ -17,6 +17,7 @@ use super::Shared;
 use super::body::Body;
 use super::client::Request;
 use super::link::Link;
+use super::presence;
 use crate::core::code::Code;
 use crate::core::fault::{Blame, Fault};
 use crate::dial::Form;
@@ -28,6 +29,7 @@ use crate::net::wire::Wire;
 use crate::relay::copy::{Broken, with_buffer};
 use crate::relay::lull::Lull;
 use crate::relay::meter::{Count, Counts};
+use crate::relay::vigil::{AtEnd, Sign, Vigil};
 
 /// More interim answers than this are a flood.
 const MOST_INTERIM: u32 = 32;
@@ -51,6 +53,8 @@ pub(super) struct Exchange<'a> {
     interims: u32,
     incoming: BytesMut,
     scan: Scan,
+    /// Over the client, while nothing is read from it.
+    vigil: (AtEnd, Vigil),
 }
 
 /// A final answer's head.
@@ -140,6 +144,7 @@ impl<'a> Exchange<'a> {
             interims: 0,
             incoming: BytesMut::new(),
             scan: Scan::default(),
+            vigil: (AtEnd::Stays, Vigil::new(AtEnd::Stays)),
         }
     }
 
@@ -147,6 +152,11 @@ impl<'a> Exchange<'a> {
     /// next is its next request.
     pub(super) fn sent_all(&self) -> bool {
         self.head.is_empty() && self.body.is_moved()
+    }
+
+    /// Whether the client has a part of an interim answer.
+    pub(super) fn is_amid_interim(&self) -> bool {
+        self.interim.written > 0
     }
 
     /// Both connections, and whether the upstream's holds nothing unread.
@@ -173,13 +183,10 @@ impl<'a> Exchange<'a> {
             if let Poll::Ready(answer) = self.poll_answer(cx) {
                 return Poll::Ready(answer);
             }
-            if self.sent_all() && self.client.poll_reset(cx).is_ready() {
+            if self.has_left(cx) {
                 return Poll::Ready(Err(client_gone()));
             }
-            // A client that waits for its 100 does not stall: the answerer does.
-            let client_is_due =
-                !self.sent_all() && !self.deaf && (!self.asked.expects_continue || self.interims > 0);
-            if client_is_due {
+            if self.client_is_due() {
                 ready!(stall.poll(cx));
                 let detail = "the request's body stopped arriving";
                 return Poll::Ready(Err(self.target_fault(Code::RequestTimeout, detail)));
@@ -191,6 +198,40 @@ impl<'a> Exchange<'a> {
             Poll::Ready(Err(stopped))
         })
         .await
+    }
+
+    /// Whether it is the client's turn to send, rather than the target's to
+    /// take what was sent, or to answer.
+    fn client_is_due(&self) -> bool {
+        let waits_for_100 = self.asked.expects_continue && self.interims == 0;
+        !self.sent_all() && !self.deaf && !self.is_blocked() && !waits_for_100
+    }
+
+    /// Whether the upstream does not take what it is sent.
+    fn is_blocked(&self) -> bool {
+        !self.head.is_empty() || self.body.is_holding()
+    }
+
+    /// Whether the client has left while nothing is read from it.
+    fn has_left(&mut self, cx: &mut Context<'_>) -> bool {
+        let at_end = match self.sent_all() {
+            true => presence::at_end(&self.asked, &self.client),
+            false if self.is_blocked() || self.deaf => AtEnd::Stays,
+            false => return false,
+        };
+        if at_end != self.vigil.0 {
+            self.vigil = (at_end, Vigil::new(at_end));
+        }
+        while let Poll::Ready(sign) = self.vigil.1.poll(cx, &self.client) {
+            if sign == Sign::Left {
+                return true;
+            }
+            self.interim.bytes.extend_from_slice(presence::ASKS);
+            if let Poll::Ready(Err(_)) = self.interim.poll(cx, &mut self.client) {
+                return true;
+            }
+        }
+        false
     }
 
     fn poll_up(&mut self, cx: &mut Context<'_>, count: &Count) -> Result<(), Stopped> {
@@ -211,13 +252,8 @@ impl<'a> Exchange<'a> {
                 self.deaf = true;
                 Ok(())
             }
-            Poll::Ready(Err(Broken::Source(_) | Broken::Short)) => {
-                // The target must not take what it got for the whole.
-                self.link.wire.reset();
-                Err(client_gone())
-            }
+            Poll::Ready(Err(Broken::Source(_) | Broken::Short)) => Err(client_gone()),
             Poll::Ready(Err(Broken::Fault(violation))) => {
-                self.link.wire.reset();
                 Err(Stopped { fault: violation.into(), blame: Blame::Target, answerable: true })
             }
         }
@@ -225,7 +261,8 @@ impl<'a> Exchange<'a> {
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Stopped>> {
         loop {
-            if let Poll::Ready(Err(_)) = self.interim.poll(cx, &mut self.client) {
+            // What the client does not take is not read: nothing piles up.
+            if ready!(self.interim.poll(cx, &mut self.client)).is_err() {
                 return Poll::Ready(Err(client_gone()));
             }
             match parse_response(&self.incoming, &mut self.scan, self.limits) {
@@ -316,9 +353,11 @@ impl<'a> Exchange<'a> {
             outbox.body = body.begin(&mut self.link.wire, &mut outbox.bytes);
         }
         let mut stall = Lull::new(self.shared.settings.timeouts.idle);
+        let mut vigil = Vigil::new(presence::PATIENCE);
         poll_fn(|cx| {
             let before = (counts.total(), outbox.written);
             if self.poll_up(cx, &counts.up).is_err() {
+                self.link.wire.reset();
                 self.deaf = true;
             }
             match outbox.poll(cx, &mut self.client) {
@@ -342,6 +381,10 @@ impl<'a> Exchange<'a> {
             }
             if (counts.total(), outbox.written) != before {
                 stall.note();
+                vigil.note();
+            }
+            if (self.sent_all() || self.deaf) && vigil.poll(cx, &self.client).is_ready() {
+                return Poll::Ready(Err("client_gone"));
             }
             stall.poll(cx).map(|()| Err("idle"))
         })

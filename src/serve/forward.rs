@@ -7,11 +7,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::io::AsyncWriteExt;
-
-use super::client::{Client, Next, Request, fail, note};
+use super::client::{Client, Next, Request, fail, left, note};
 use super::exchange::{Answer, Exchange, Stopped};
+use super::intake::say;
 use super::link::{self, Kept, Link};
+use super::presence::{self, unless_left};
 use super::tunnel::Tunnel;
 use super::wish::{Wish, wish};
 use super::{Door, Shared, announce};
@@ -34,9 +34,12 @@ pub(super) async fn forward(
     mut client: Client,
     mut request: Request,
 ) -> Next {
-    let (wish, link) = match way(shared, door, &mut client, &mut request).await {
-        Ok(found) => found,
-        Err(fault) => return fail(shared, client, request, fault).await,
+    let at_end = presence::at_end(&request.asked, &client.wire);
+    let way = way(shared, door, client.address, &mut client.kept, &mut request);
+    let (wish, link) = match unless_left(&mut client.wire, at_end, way).await {
+        Some(Ok(found)) => found,
+        Some(Err(fault)) => return fail(shared, client, request, fault).await,
+        None => return left(request),
     };
     let head = onward(shared, &request, &link);
     let response = wish.ask.pool.timeouts.response;
@@ -64,16 +67,17 @@ struct Turn<'a> {
 async fn way(
     shared: &Shared,
     door: &Door,
-    client: &mut Client,
+    client: SocketAddr,
+    kept: &mut Kept,
     request: &mut Request,
 ) -> Result<(Wish, Link), Fault> {
     let record = &mut request.record;
-    let wish = wish(shared, door, &request.head, client.address, record).await?;
+    let wish = wish(shared, door, &request.head, client, record).await?;
     if shared.settings.via && rewrite::came_back(&request.head, VIA) {
         let detail = "the request has come through this gateway before: an exit leads back to it";
         return Err(Fault::new(Code::LoopDetected, detail));
     }
-    let link = link::open(shared, &wish, Purpose::Plain, &mut client.kept, record).await?;
+    let link = link::open(shared, &wish, Purpose::Plain, kept, record).await?;
     Ok((wish, link))
 }
 
@@ -162,7 +166,7 @@ impl Turn<'_> {
 
     /// The connection becomes a tunnel.
     async fn switch(mut self, out: Vec<u8>) -> Next {
-        if self.exchange.client.write_all(&out).await.is_err() {
+        if !say(&mut self.exchange.client, &out, self.shared).await {
             self.request.record.end = Some("client_gone");
             return Next::Done;
         }
@@ -174,11 +178,17 @@ impl Turn<'_> {
     async fn stop(mut self, stopped: Stopped) -> Next {
         self.count();
         let sent_all = self.exchange.sent_all();
+        // Behind a part of an interim answer no other can be read.
+        let answerable = stopped.answerable && !self.exchange.is_amid_interim();
         let (mut wire, mut link, _) = self.exchange.part();
+        if !sent_all {
+            // The target must not take what it got for the whole.
+            link.wire.reset();
+        }
         if let Some(failure) = link.failed(self.shared, stopped.blame, &stopped.fault) {
             link::move_away(self.shared, &self.wish, &link, failure).await;
         }
-        if !stopped.answerable {
+        if !answerable {
             self.request.record.end = Some("client_gone");
             return Next::Done;
         }
@@ -191,9 +201,9 @@ impl Turn<'_> {
         if answer.closes {
             return Next::Part(wire, answer.bytes);
         }
-        match wire.write_all(&answer.bytes).await {
-            Ok(()) => Next::Request(Client { wire, address: self.address, kept: self.kept }),
-            Err(_) => Next::Done,
+        match say(&mut wire, &answer.bytes, self.shared).await {
+            true => Next::Request(Client { wire, address: self.address, kept: self.kept }),
+            false => Next::Done,
         }
     }
 

@@ -23,7 +23,11 @@ pub(crate) async fn serve(shared: Arc<Shared>, door: Arc<Door>, wire: Wire, peer
     let address = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let _counted = match shared.connections.enter(address.ip()) {
         Ok(counted) => counted,
-        Err(fault) => return refuse(wire, address, &fault).await,
+        Err(fault) => {
+            // What is closed without a word still leaves its record.
+            let told = shared.connections.refuse();
+            return refuse(told.is_some().then_some(wire), address, &fault).await;
+        }
     };
     let mut client = Client::new(wire, address);
     let mut first = true;
@@ -34,7 +38,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, door: Arc<Door>, wire: Wire, peer
             match intake::head(&mut client.wire, first, &shared.settings.head, waits, &shared.drain).await {
                 Intake::Head(head) => head,
                 Intake::Nobody => return,
-                Intake::Bad(fault) => return refuse(client.wire, address, &fault).await,
+                Intake::Bad(fault) => return refuse(Some(client.wire), address, &fault).await,
             };
         first = false;
         // Boxed, so that all that a request needs on its way is given back
@@ -49,11 +53,13 @@ pub(crate) async fn serve(shared: Arc<Shared>, door: Arc<Door>, wire: Wire, peer
 }
 
 /// What never became a request that could be read.
-async fn refuse(wire: Wire, address: SocketAddr, fault: &Fault) {
+async fn refuse(wire: Option<Wire>, address: SocketAddr, fault: &Fault) {
     let mut record = Record::begin(Kind::Refused, address);
     note(&mut record, fault);
     drop(record);
-    intake::part(wire, &answer::fault(fault, FaultContext::UNREAD).bytes).await;
+    if let Some(wire) = wire {
+        intake::part(wire, &answer::fault(fault, FaultContext::UNREAD).bytes).await;
+    }
 }
 
 async fn request(shared: &Arc<Shared>, door: &Door, client: Client, head: RequestHead) -> Next {
