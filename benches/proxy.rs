@@ -151,8 +151,8 @@ async fn run(options: &Options) {
     };
     if options.calls {
         let peer = start((0, &kinds[0]), "calls");
-        return calls::show(&peer, Through { proxy: peer.address, origin: origin::start().await }, live)
-            .await;
+        let through = Through { proxy: peer.address, origin: origin::start().await };
+        return calls::show(&peer, through, name_for(&peer, live), fresh).await;
     }
 
     let peers: Vec<_> = kinds.iter().enumerate().map(|kind| start(kind, "cpu")).collect();

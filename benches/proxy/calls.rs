@@ -12,13 +12,18 @@ const REQUESTS: u64 = 4_000;
 
 /// Prints the calls of a proxy for each tunnel and each plain request. It is
 /// slower while it is watched, so its waits are fewer than otherwise.
-pub(crate) async fn show(peer: &Peer, through: Through, name: Name) {
-    load::tunnels(through, 100, name).await;
+pub(crate) async fn show(peer: &Peer, through: Through, live: Name, fresh: Name) {
+    load::tunnels(through, 100, live).await;
     let counting = Counting::start(peer).await;
-    load::tunnels(through, TUNNELS, name).await;
+    load::tunnels(through, TUNNELS, live).await;
     counting.print("tunnel", TUNNELS).await;
+    if peer.kind.is_moorgate() {
+        let counting = Counting::start(peer).await;
+        load::tunnels(through, TUNNELS, fresh).await;
+        counting.print("tunnel of a new session", TUNNELS).await;
+    }
     let counting = Counting::start(peer).await;
-    load::requests(through, REQUESTS, name).await;
+    load::requests(through, REQUESTS, live).await;
     counting.print("plain request", REQUESTS).await;
 }
 

@@ -216,7 +216,7 @@ impl Engine {
     /// fjall halts a writer that is far ahead of its flushes, and for ever if
     /// they have failed. So we never come that far.
     fn wait_for_room(&self) -> Result<(), EngineError> {
-        while self.records.sealed_memtable_count() >= 3 || self.records.l0_table_count() >= 19 {
+        while self.records.sealed_memtable_count() >= 2 || self.records.l0_table_count() >= 19 {
             self.database.persist(PersistMode::Buffer)?; // an error if they have
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -229,7 +229,7 @@ impl Engine {
 /// file (see `rescue`).
 fn options() -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default()
-        .max_memtable_size(8 << 20)
+        .max_memtable_size(4 << 20)
         .filter_policy(FilterPolicy::disabled())
         .data_block_compression_policy(CompressionPolicy::disabled())
         .index_block_compression_policy(CompressionPolicy::disabled())

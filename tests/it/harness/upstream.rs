@@ -26,7 +26,12 @@ pub struct Upstream {
     /// Where it listens.
     pub address: SocketAddr,
     shared: Arc<Shared>,
-    task: Mutex<Option<JoinHandle<()>>>,
+    listening: Mutex<Option<Listening>>,
+}
+
+struct Listening {
+    socket: socket2::Socket,
+    task: JoinHandle<()>,
 }
 
 pub(super) struct Shared {
@@ -120,17 +125,19 @@ impl Upstream {
     fn start_at(ip: IpAddr, kind: Kind, credential: Option<(String, String)>) -> Self {
         let shared =
             Arc::new(Shared { kind, ip, mood: Mutex::default(), credential, seen: Mutex::default() });
-        let upstream = Self { address: SocketAddr::new(ip, 3128), shared, task: Mutex::default() };
+        let upstream = Self { address: SocketAddr::new(ip, 3128), shared, listening: Mutex::default() };
         upstream.come_back();
         upstream
     }
 
     /// From now on connections are refused.
     pub fn refuse(&self) {
-        if let Some(task) = self.task.lock().unwrap().take() {
-            task.abort();
-            let _ = RUNTIME.block_on(task);
-        }
+        let Some(Listening { socket, task }) = self.listening.lock().unwrap().take() else { return };
+        // To close it would not do: another test's child may hold it, too, for
+        // a moment between fork and exec.
+        let _ = socket.shutdown(std::net::Shutdown::Both);
+        task.abort();
+        let _ = RUNTIME.block_on(task);
     }
 
     /// Listens (again).
@@ -140,7 +147,9 @@ impl Upstream {
         socket.set_reuseaddr(true).expect("an option");
         socket.bind(self.address).unwrap_or_else(|error| panic!("{}: {error}", self.address));
         let listener = socket.listen(1024).expect("the upstream listens");
-        *self.task.lock().unwrap() = Some(RUNTIME.spawn(accept(listener, self.shared.clone())));
+        let socket = socket2::SockRef::from(&listener).try_clone().expect("a descriptor");
+        let task = RUNTIME.spawn(accept(listener, self.shared.clone()));
+        *self.listening.lock().unwrap() = Some(Listening { socket, task });
     }
 
     /// Behaves like this from the next request on.
