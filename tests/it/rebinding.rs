@@ -125,7 +125,7 @@ fn allow_and_deny_hold_for_names_and_for_what_they_resolve_to() {
                 "mixed.example",
                 "9.9.9.9",
             ]
-            .map(|host| of(host))
+            .map(of)
         };
         const NO: &str = "target_forbidden";
         assert_eq!(codes(json!({ "deny": ["9.9.8.0/24"] })), ["ok", "ok", "ok", NO, "ok", "ok", "ok"]);
@@ -202,7 +202,9 @@ fn a_name_server_that_says_nothing_is_waited_for_so_long_and_slows_no_other() {
         let origin = Origin::start();
         let start = Instant::now();
         let mut waiting: Vec<_> = (0..100).map(|_| gateway.client()).collect();
-        waiting.iter_mut().for_each(|client| drop(client.send(connect("silent.example:80", &basic("acme")))));
+        for client in &mut waiting {
+            client.send(connect("silent.example:80", &basic("acme")));
+        }
         gateway.get("acme", &format!("http://quick.example:{}/ip", origin.address.port())).ok();
         assert!(start.elapsed() < Duration::from_millis(900), "{:?}", start.elapsed());
         for client in &mut waiting {
