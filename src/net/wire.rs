@@ -83,6 +83,11 @@ impl Wire {
         }
     }
 
+    /// What was given back and not read again.
+    pub(crate) fn given_back(&self) -> &[u8] {
+        &self.unread
+    }
+
     /// Makes the drop of this wire a reset: the other end gets RST rather
     /// than FIN, and what the kernel has not sent yet is thrown away.
     pub(crate) fn reset(&self) {

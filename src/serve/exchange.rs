@@ -20,8 +20,9 @@ use super::link::Link;
 use crate::core::code::Code;
 use crate::core::fault::{Blame, Fault};
 use crate::dial::Form;
+use crate::http1::chunked::Chunked;
 use crate::http1::fields::Named;
-use crate::http1::forward as rewrite;
+use crate::http1::forward::{self as rewrite, Back};
 use crate::http1::framing::{self, Answered, Asked, BodyKind};
 use crate::http1::head::{HeadLimits, ResponseHead, Scan, Violation, parse_response};
 use crate::net::wire::Wire;
@@ -49,6 +50,8 @@ pub(super) struct Exchange<'a> {
     /// Interim answers on their way to the client.
     interim: Outbox,
     interims: u32,
+    /// A 100 was among them.
+    continued: bool,
     incoming: BytesMut,
     scan: Scan,
 }
@@ -102,6 +105,10 @@ impl Outbox {
     }
 }
 
+fn bad(violation: Violation) -> Stopped {
+    Stopped { fault: violation.of_response(), blame: Blame::Target, answerable: true }
+}
+
 /// The client left before its request was whole or its answer came: nobody is
 /// there to be told, so the fault is for the record alone.
 fn client_gone() -> Stopped {
@@ -132,6 +139,7 @@ impl<'a> Exchange<'a> {
             deaf: false,
             interim: Outbox::default(),
             interims: 0,
+            continued: false,
             incoming: BytesMut::new(),
             scan: Scan::default(),
         }
@@ -141,6 +149,19 @@ impl<'a> Exchange<'a> {
     /// next is its next request.
     pub(super) fn sent_all(&self) -> bool {
         self.head.is_empty() && self.body.is_moved()
+    }
+
+    /// Whether all of it still can be: a client that waits for its 100 need
+    /// not send its body after any other answer.
+    pub(super) fn may_send_all(&self) -> bool {
+        self.sent_all() || !self.deaf && (!self.asked.expects_continue || self.continued)
+    }
+
+    /// What the client has not got yet of interim answers: it goes before all
+    /// else, for a part of them may be with the client already.
+    pub(super) fn owed(&mut self) -> Vec<u8> {
+        let mut interim = std::mem::take(&mut self.interim);
+        interim.bytes.split_off(interim.written)
     }
 
     /// Both connections, and whether the upstream's holds nothing unread.
@@ -172,7 +193,7 @@ impl<'a> Exchange<'a> {
             }
             // A client that waits for its 100 does not stall: the answerer does.
             let client_is_due =
-                !self.sent_all() && !self.deaf && (!self.asked.expects_continue || self.interims > 0);
+                !self.sent_all() && !self.deaf && (!self.asked.expects_continue || self.continued);
             if client_is_due {
                 ready!(stall.poll(cx));
                 let detail = "the request's body stopped arriving";
@@ -223,12 +244,12 @@ impl<'a> Exchange<'a> {
                 return Poll::Ready(Err(client_gone()));
             }
             match parse_response(&self.incoming, &mut self.scan, self.limits) {
-                Err(violation) => return Poll::Ready(Err(self.bad(violation))),
+                Err(violation) => return Poll::Ready(Err(self.unreadable(violation))),
                 Ok(None) => {}
                 Ok(Some((head, length))) => {
                     let _head = self.incoming.split_to(length);
                     match self.take(head) {
-                        Err(violation) => return Poll::Ready(Err(self.bad(violation))),
+                        Err(violation) => return Poll::Ready(Err(bad(violation))),
                         Ok(None) => continue,
                         // What the client is still owed goes first.
                         Ok(Some(answer)) => return Poll::Ready(Ok(answer)),
@@ -248,12 +269,19 @@ impl<'a> Exchange<'a> {
                 if self.interims > MOST_INTERIM {
                     return Err(Violation::Malformed("it sends interim answers without end"));
                 }
-                rewrite::interim(&mut self.interim.bytes, &head, &self.asked);
+                self.continued |= head.status() == 100;
+                let via = self.shared.settings.via.as_deref();
+                let back = Back { asked: &self.asked, announce: None, via, close: false };
+                rewrite::interim(&mut self.interim.bytes, &head, &back);
                 return Ok(None);
             }
             Answered::Switching => (BodyKind::UntilClose, false, true),
             Answered::Final { body, persists } => (body, persists, false),
         };
+        if body == BodyKind::Chunked {
+            // A body that is broken where it begins is no answer at all.
+            Chunked::decoded(*self.limits).check(&self.incoming)?;
+        }
         Ok(Some(Answer { head, body, persists, switching }))
     }
 
@@ -275,12 +303,15 @@ impl<'a> Exchange<'a> {
         Stopped { fault: Fault::new(code, detail), blame: Blame::Target, answerable: true }
     }
 
-    fn bad(&self, violation: Violation) -> Stopped {
-        if self.is_absolute() {
+    /// What is no HTTP, no upstream that speaks HTTP passes on; what is bad
+    /// HTTP, a target may have made, and it could make any exit look bad.
+    fn unreadable(&self, violation: Violation) -> Stopped {
+        let is_http = self.interims > 0 || self.incoming.starts_with(b"HTTP/1.");
+        if self.is_absolute() && !is_http {
             let fault = Fault::new(Code::ExitFailed, "the upstream's answer is no HTTP");
             return Stopped { fault, blame: Blame::Exit, answerable: true };
         }
-        Stopped { fault: violation.of_response(), blame: Blame::Target, answerable: true }
+        bad(violation)
     }
 
     fn broke_off(&self) -> Stopped {
@@ -301,8 +332,7 @@ impl<'a> Exchange<'a> {
         decode: bool,
         counts: &Counts,
     ) -> Result<(), &'static str> {
-        let mut outbox = std::mem::take(&mut self.interim);
-        outbox.bytes.extend_from_slice(&head);
+        let mut outbox = Outbox::new(head);
         let named = Named::of(answer.head.fields());
         let mut body = Body::new(answer.body, named, decode, self.limits);
         if !body.is_moved() {

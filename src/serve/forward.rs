@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tokio::io::AsyncWriteExt;
 
-use super::client::{Client, Next, Request, fail, note};
+use super::client::{Client, Next, Request, fail, mirror, note};
 use super::connect::{self, Tunnel};
 use super::exchange::{Answer, Exchange, Stopped};
 use super::link::{self, Kept, Link};
@@ -19,14 +19,11 @@ use crate::core::code::Code;
 use crate::core::fault::{Blame, Fault};
 use crate::dial::{Form, Purpose};
 use crate::http1::answer::{self, FaultContext};
-use crate::http1::forward::{self as rewrite, Onward};
+use crate::http1::forward::{self as rewrite, Back, Onward};
 use crate::http1::framing::BodyKind;
 use crate::http1::head::Destination;
 use crate::relay;
 use crate::relay::meter::Counts;
-
-/// Our name in `Via`.
-const VIA: &str = "moorgate";
 
 /// Serves a plain request.
 pub(super) async fn forward(
@@ -35,8 +32,15 @@ pub(super) async fn forward(
     mut client: Client,
     mut request: Request,
 ) -> Next {
-    let (wish, link) = match way(shared, door, &mut client, &mut request).await {
-        Ok(found) => found,
+    let wish = match judge(shared, door, &client, &mut request).await {
+        Ok(wish) => wish,
+        Err(fault) => return fail(shared, client, request, fault).await,
+    };
+    if request.asked.max_forwards == Some(0) {
+        return mirror(shared, client, request).await;
+    }
+    let link = match link::open(shared, &wish, Purpose::Plain, &mut client.kept, &mut request.record).await {
+        Ok(link) => link,
         Err(fault) => return fail(shared, client, request, fault).await,
     };
     let head = onward(shared, &request, &link);
@@ -61,21 +65,9 @@ struct Turn<'a> {
     counts: Counts,
 }
 
-async fn way(
-    shared: &Shared,
-    door: &Door,
-    client: &mut Client,
-    request: &mut Request,
-) -> Result<(Wish, Link), Fault> {
+async fn judge(shared: &Shared, door: &Door, client: &Client, request: &mut Request) -> Result<Wish, Fault> {
     let destination = request.head.destination()?;
-    let record = &mut request.record;
-    let wish = wish(shared, door, &request.head, destination, client.address, record).await?;
-    if shared.settings.via && rewrite::came_back(&request.head, VIA) {
-        let detail = "the request has come through this gateway before: an exit leads back to it";
-        return Err(Fault::new(Code::LoopDetected, detail));
-    }
-    let link = link::open(shared, &wish, Purpose::Plain, &mut client.kept, record).await?;
-    Ok((wish, link))
+    wish(shared, door, &request.head, destination, client.address, &mut request.record).await
 }
 
 /// The head as the next hop gets it.
@@ -94,7 +86,7 @@ fn onward(shared: &Shared, request: &Request, link: &Link) -> Vec<u8> {
                 rewrite::Form::Absolute { credential: authorization.as_ref() }
             }
         },
-        via: shared.settings.via.then_some(VIA),
+        via: shared.settings.via.as_deref(),
     };
     rewrite::request(&mut out, &request.head, &request.asked, &onward);
     out
@@ -131,15 +123,21 @@ impl Turn<'_> {
         let news = self.exchange.link.news(self.shared);
         self.request.record.news = news;
         self.request.record.status = Some(answer.head.status());
-        let mut out = Vec::new();
+        let mut out = self.exchange.owed();
+        let back = Back {
+            asked: &self.request.asked,
+            announce: None,
+            via: self.shared.settings.via.as_deref(),
+            close: self.shared.drain.is_begun() || !self.exchange.may_send_all(),
+        };
         if answer.switching {
-            let link = &self.exchange.link;
-            announce::with(self.shared, link, news, |a| rewrite::switching(&mut out, &answer.head, a));
+            announce::with(self.shared, &self.exchange.link, news, |announce| {
+                rewrite::switching(&mut out, &answer.head, &Back { announce, ..back });
+            });
             return self.switch(out).await;
         }
-        let close = self.shared.drain.is_begun();
-        let sent = announce::with(self.shared, &self.exchange.link, news, |a| {
-            rewrite::response(&mut out, &answer.head, answer.body, &self.request.asked, a, close)
+        let sent = announce::with(self.shared, &self.exchange.link, news, |announce| {
+            rewrite::response(&mut out, &answer.head, answer.body, &Back { announce, ..back })
         });
         let whole = self.exchange.body(out, &answer, sent.decode, &self.counts).await;
         self.count();
@@ -179,6 +177,7 @@ impl Turn<'_> {
     async fn stop(mut self, stopped: Stopped) -> Next {
         self.count();
         let sent_all = self.exchange.sent_all();
+        let mut out = self.exchange.owed();
         let (mut wire, mut link, _) = self.exchange.part();
         if let Some(failure) = link.failed(self.shared, stopped.blame, &stopped.fault) {
             link::move_away(self.shared, &self.wish, &link, failure).await;
@@ -193,10 +192,11 @@ impl Turn<'_> {
         let context = FaultContext { connect: false, head_only: asked.head_only, keeps };
         let answer = answer::fault(&stopped.fault, context);
         drop(link);
+        out.extend_from_slice(&answer.bytes);
         if answer.closes {
-            return Next::Part(wire, answer.bytes);
+            return Next::Part(wire, out);
         }
-        match wire.write_all(&answer.bytes).await {
+        match wire.write_all(&out).await {
             Ok(()) => Next::Request(Client { wire, address: self.address, kept: self.kept }),
             Err(_) => Next::Done,
         }
