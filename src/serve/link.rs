@@ -128,6 +128,12 @@ async fn pinned(
                 let pick = match pick.map_or_else(|| route.resume(&claim), Ok) {
                     Ok(pick) => pick,
                     Err(Closed::Busy) => return Err(route.busy(&claim)),
+                    Err(Closed::OnTrial) => {
+                        // One outcome for all who wait for it.
+                        route.pool().trial_over(&claim.pin.exit.id).await;
+                        leg = route.again().await?;
+                        continue;
+                    }
                     Err(closed) => {
                         leg = route.fail_over(&claim, Down::Closed(closed)).await?;
                         continue;
