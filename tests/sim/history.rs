@@ -180,6 +180,8 @@ pub struct History {
     lives: Vec<Life>,
     current: BTreeMap<Who, usize>,
     breach: Option<String>,
+    /// When the last success was answered.
+    pub answered: Step,
     /// What was worth noticing, how often.
     pub tally: BTreeMap<&'static str, u64>,
     /// The story so far, if somebody wants to read it.
@@ -375,6 +377,7 @@ impl History {
     /// A success is answered.
     pub fn answered(&mut self, who: &Who, answer: &Answer<'_>) {
         let (now, tag, news) = (self.now, answer.tag, answer.news);
+        self.answered = self.step;
         let current = self.current.get(who) == Some(&tag.life);
         let life = &mut self.lives[tag.life];
         let over = !life.lives(now);
@@ -437,7 +440,7 @@ impl History {
     }
 
     /// The gateway is back.
-    pub fn restarted(&mut self, left: &[Pin], death: &Died, shift: (i64, i64)) {
+    pub fn restarted(&mut self, left: &[Left], death: &Died, shift: (i64, i64)) {
         let (now, uses_by) = (self.now, death.uses_by);
         let before = |at: &usize| self.lives[*at].before;
         let may_be_back: Vec<_> =
@@ -459,17 +462,17 @@ impl History {
     }
 
     /// The disk has refused: what nobody was told of need not be true.
-    pub fn refused(&mut self, left: &[Pin]) {
+    pub fn refused(&mut self, left: &[Left]) {
         self.reconcile(left, self.now, false);
     }
 
     /// Holds what is left against what clients had been told by then.
-    fn reconcile(&mut self, left: &[Pin], told_by: Time, restarted: bool) {
-        let mut left: BTreeMap<_, _> = left.iter().map(|pin| (Who::of(pin), pin)).collect();
+    fn reconcile(&mut self, left: &[Left], told_by: Time, restarted: bool) {
+        let mut left: BTreeMap<_, _> = left.iter().map(|left| (Who::of(&left.pin), left)).collect();
         let now = self.now;
         for (who, at) in self.current.clone() {
             let told = |leg: &Leg| leg.shown.is_some_and(|t| t <= told_by);
-            let Some(pin) = left.remove(&who) else {
+            let Some(Left { pin, left_ms }) = left.remove(&who) else {
                 let life = &self.lives[at];
                 let life_before = life.before;
                 let (over, seen, exit) =
@@ -500,13 +503,24 @@ impl History {
             let life = &mut self.lives[at];
             let latest = life.legs.iter().rposition(told).is_none_or(|seen| seen <= leg);
             life.legs.truncate(leg + 1);
+            let (ends, is) = (life.ends(), now + left_ms);
+            let right = life.doubtful || (ends.from <= is && is <= ends.to + life.slack());
             let ended = life.ended.take().and_then(|ended| ended.told).is_some_and(|t| t <= told_by);
             self.check(latest, || format!("{who}: back on {}, where no client was sent last", pin.exit));
             self.check(!ended, || format!("{who}: the session was ended, and is back"));
+            self.check(right, || {
+                format!("{who}: back until {is}, and was to end {}..{}", ends.from, ends.to)
+            });
         }
         let unknown = left.into_keys().next();
         self.check(unknown.is_none(), || format!("{}: a pin that nobody made is back", unknown.unwrap()));
     }
+}
+
+/// A pin that is left, and for how long it will live unused.
+pub struct Left {
+    pub pin: Pin,
+    pub left_ms: u64,
 }
 
 /// How the gateway ended, and what of it must be left.

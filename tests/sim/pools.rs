@@ -41,8 +41,8 @@ pub struct Files {
 impl Files {
     /// `us` has siblings, exits without a known address, one that is full
     /// soon, one that holds no address for long, a prefix and a template;
-    /// `eu` has few exits.
-    pub fn new(rng: &mut StdRng) -> Self {
+    /// `eu` has few exits, and so has `us` where `few` says so.
+    pub fn new(few: bool, rng: &mut StdRng) -> Self {
         let mut us = vec![
             exit("us", "a1", fixed("192.0.2.1"), "us"),
             exit("us", "a2", fixed("192.0.2.1"), "de"),
@@ -56,6 +56,9 @@ impl Files {
         ];
         us[5].max_sessions = 2;
         us[6].max_ttl = Ttl::from_secs(10);
+        if few {
+            us.truncate(2);
+        }
         let eu = vec![exit("eu", "x", fixed("192.0.2.9"), "de"), exit("eu", "y", Via::Direct, "us")];
         let lines = |exits: Vec<Exit>| exits.into_iter().map(|exit| Line { exit, listed: true }).collect();
         Self {

@@ -19,6 +19,7 @@ use moorgate::core::pool::Failover;
 use moorgate::core::session::SessionKey;
 use moorgate::core::target::Target;
 use moorgate::state::{Attempt, ConnectionGuard, InForce, LivePool, Pick};
+use rand::RngExt;
 use rand::rngs::StdRng;
 
 use super::disk::Time;
@@ -334,10 +335,12 @@ impl Request {
             let who = &self.who;
             stage.history.broken(|| format!("{who}: leaves by another session's connection"));
         }
-        if self.plain {
-            self.at = At::Answer { pin: claim.pin, link };
-        } else {
+        if !self.plain {
             self.succeed(&claim.pin, stage);
+        } else if stage.rng.random() {
+            self.answer(claim.pin, link, Dialled::Through, stage);
+        } else {
+            self.at = At::Answer { pin: claim.pin, link };
         }
     }
 

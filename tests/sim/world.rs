@@ -18,7 +18,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::disk::{Content, Death, Receipt, Time, draw};
-use super::history::{Died, History, Who};
+use super::history::{Died, History, Left, Who};
 use super::mistake::Mistake;
 use super::pools::Files;
 use super::request::{Link, Request, Stage};
@@ -88,6 +88,8 @@ struct Wreck {
 pub struct World {
     rng: StdRng,
     events: [(u32, Event); 12],
+    /// How likely a death is right after an answer, where it hurts most.
+    deadly: f64,
     mistake: Option<Mistake>,
     history: History,
     files: Files,
@@ -119,17 +121,18 @@ enum Event {
 /// What happens how often; a seed is of one mood, so that in some of them
 /// pins live long.
 fn events(seed: u64) -> [(u32, Event); 12] {
-    let [weather, reload, end, refuse, die] = match seed % 4 {
-        0 => [60, 6, 4, 0, 1],
-        1 => [25, 12, 8, 0, 12],
-        2 => [25, 12, 4, 8, 4],
-        _ => [40, 40, 4, 1, 2],
+    let [weather, reload, end, refuse, die, commit] = match seed % 5 {
+        0 => [60, 6, 4, 0, 1, 60],
+        1 => [25, 12, 8, 0, 3, 60],
+        2 => [25, 12, 4, 12, 4, 60],
+        3 => [40, 40, 4, 1, 2, 60],
+        _ => [5, 2, 20, 2, 3, 25],
     };
     [
         (240, Event::Ask),
         (450, Event::Progress),
         (100, Event::Pass),
-        (60, Event::Commit),
+        (commit, Event::Commit),
         (10, Event::Sync),
         (6, Event::Cancel),
         (3, Event::StepWall),
@@ -158,12 +161,13 @@ pub fn run(seed: u64, steps: u64, mistake: Option<Mistake>, tell: bool) -> Resul
 impl World {
     fn new(seed: u64, mistake: Option<Mistake>, tell: bool) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let files = Files::new(&mut rng);
+        let files = Files::new(seed % 5 == 4, &mut rng);
         let start_ms = 1_800_000_000_000 + rng.random_range(0..1000);
         let wreck = Wreck { content: Content::default(), died: Died::default(), reckoned_ms: vec![0] };
         let mut world = Self {
             rng,
             events: events(seed),
+            deadly: [0.0, 0.2, 0.05, 0.0, 0.2][(seed % 5) as usize],
             mistake,
             history: History::new(tell),
             files,
@@ -183,10 +187,13 @@ impl World {
         }
         // A disk that refuses is mended soon.
         let refuses = matches!(&self.gateway, Ok(gateway) if gateway.refuses_since.is_some());
-        let event = if refuses && self.rng.random_bool(0.05) {
-            Event::Refuse
-        } else {
-            draw(&mut self.rng, &self.events)
+        let event = match refuses.then(|| self.rng.random_range(0..100)) {
+            Some(0..5) => Event::Refuse,
+            Some(5..7) => Event::Die,
+            _ if self.history.answered + 1 == self.history.step && self.rng.random_bool(self.deadly) => {
+                Event::Die
+            }
+            _ => draw(&mut self.rng, &self.events),
         };
         match event {
             Event::Ask => self.ask(),
@@ -415,7 +422,7 @@ impl World {
         self.history.truth.forget();
         self.history.truth.listed(&pools, self.history.step);
         let in_force = InForce::new(pools, exits.clone(), store.now());
-        let left: Vec<Pin> = store.live().into_iter().map(|(_, held)| held.pin).collect();
+        let left = what_is_left(&store);
         let ends = left.len();
         self.history.tell(|| format!("starts with {ends} pins, clock shifted by {shift:?}"));
         self.history.restarted(&left, &died, shift);
@@ -494,9 +501,15 @@ impl Gateway {
         history.count("the disk refused");
         self.refuses_since = Some(history.now);
         self.store.refuse();
-        let left: Vec<Pin> = self.store.live().into_iter().map(|(_, held)| held.pin).collect();
+        let left = what_is_left(&self.store);
         history.refused(&left);
     }
+}
+
+fn what_is_left(store: &Store) -> Vec<Left> {
+    let now = store.now();
+    let left = |pin: Pin| Left { left_ms: pin.ends().as_ms() - now.as_ms(), pin };
+    store.live().into_iter().map(|(_, held)| left(held.pin)).collect()
 }
 
 /// A user, what follows its name, and a target.
