@@ -56,6 +56,7 @@ impl Files {
         ];
         us[5].max_sessions = 2;
         us[6].max_ttl = Ttl::from_secs(10);
+        us[8].weight = 3;
         if few {
             us.truncate(2);
         }
@@ -75,7 +76,8 @@ impl Files {
     /// Somebody changes something.
     pub fn change(&mut self, rng: &mut StdRng) {
         let lines = if rng.random_bool(0.8) { &mut self.us } else { &mut self.eu };
-        let at = rng.random_range(0..lines.len());
+        // The last one is the vendor's gateway, which has most to lose.
+        let at = rng.random_range(0..lines.len() + 2).min(lines.len() - 1);
         let line = &mut lines[at];
         match rng.random_range(0..10) {
             0..3 => line.listed = !line.listed,
