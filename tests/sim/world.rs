@@ -316,7 +316,7 @@ impl World {
             Death::Kill => "kill",
             Death::Power => "loss of power",
         });
-        let told_by = if death == Death::Power { now.saturating_sub(SYNC_MS) } else { now };
+        let told_by = if death == Death::Power { now - SYNC_MS - 1 } else { now };
         // While the disk refuses live pins go on, and their uses wait.
         let written_by = gateway.refuses_since.map_or(now, |since| since.saturating_sub(1));
         let uses_by = written_by.min(told_by);
