@@ -8,12 +8,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use base64::Engine as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::admit::password;
+use crate::admit::users::Users;
 use crate::config::{self, Config, ConfigSource, SchemaKind};
+use crate::core::code::Code;
+use crate::core::fault::Fault;
 use crate::core::secret::Secret;
-use crate::gateway::StartError;
+use crate::gateway::{self, StartError};
 
 mod demo;
 mod explain;
@@ -103,7 +107,10 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("moorgate: {error:#}");
+            // What is wrong with a credential has been printed with its place.
+            if !error.is::<Mistaken>() {
+                eprintln!("moorgate: {error:#}");
+            }
             ExitCode::from(status(&error))
         }
     }
@@ -182,15 +189,32 @@ fn explained(config: Option<PathBuf>, json: bool, credential: &str) -> anyhow::R
             let (config, _) = Config::load(&ConfigSource { config: Some(file), ..ConfigSource::default() })?;
             let pools = config::load_pools(&config)?.pools;
             let accounts = config.users.iter().map(config::User::account).collect();
+            if let Some(fault) = wrong_secret(&config, credential)? {
+                return mistaken(&explain::Wrong::of_secret(credential, fault), json);
+            }
             Some(explain::Known { accounts, pools, bounds: config.bounds() })
         }
     };
     match explain::explain(credential, known.as_ref()) {
         Ok(meaning) if json => print(&format!("{:#}\n", meaning.json())),
         Ok(meaning) => print(&meaning.text()),
-        Err(wrong) => {
-            print(&if json { format!("{:#}\n", wrong.json()) } else { wrong.text() })?;
-            Err(Mistaken.into())
-        }
+        Err(wrong) => mistaken(&wrong, json),
     }
+}
+
+fn mistaken(wrong: &explain::Wrong, json: bool) -> anyhow::Result<()> {
+    print(&if json { format!("{:#}\n", wrong.json()) } else { wrong.text() })?;
+    Err(Mistaken.into())
+}
+
+/// What the gateway would say of a credential's secret, where it has one.
+fn wrong_secret(config: &Config, credential: &str) -> anyhow::Result<Option<Fault>> {
+    if !credential.contains(':') {
+        return Ok(None);
+    }
+    let users = Users::new(&gateway::entries(config), 0);
+    let field = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(credential));
+    let here = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+    let proven = run::runtime()?.block_on(users.prove(Some(field.as_bytes()), here));
+    Ok(proven.err().filter(|fault| fault.code() == Code::AuthFailed))
 }

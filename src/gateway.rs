@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
@@ -31,6 +32,7 @@ use crate::state::{Exits, InForce};
 use crate::store::{Left, PinObserver, Store, StoreConfig, StoreError};
 
 mod demo_user;
+mod reload;
 
 /// How often forgotten clients' failures are dropped.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -47,7 +49,8 @@ pub struct Running {
 }
 
 struct Inner {
-    config: Config,
+    /// As it is in force: what a reload can change of it may be replaced.
+    config: ArcSwap<Config>,
     shared: Arc<Shared>,
     reloads: Notify,
     ended: tokio_util::sync::CancellationToken,
@@ -83,9 +86,7 @@ impl Gateway {
     /// Whatever keeps it from starting; nothing is left running then.
     pub async fn start(config: Config) -> Result<Running, StartError> {
         let loaded = config::load_pools(&config)?;
-        for warning in &loaded.warnings {
-            tracing::warn!(%warning, "pools");
-        }
+        warn_of(&loaded.warnings);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let exits = Arc::new(Exits::default());
         let store = open_store(&config, &clock, &exits)?;
@@ -108,7 +109,7 @@ impl Gateway {
             settings: settings(&config),
         });
         let inner = Arc::new(Inner {
-            config,
+            config: ArcSwap::from_pointee(config),
             shared,
             reloads: Notify::new(),
             ended: tokio_util::sync::CancellationToken::new(),
@@ -177,17 +178,26 @@ impl PinObserver for Ledger {
     }
 }
 
+/// Warnings stop nothing.
+fn warn_of(warnings: &[config::Finding]) {
+    for warning in warnings {
+        tracing::warn!(%warning, "configuration");
+    }
+}
+
+/// The configured users.
+pub(crate) fn entries(config: &Config) -> Vec<Entry> {
+    let entry = |user: &config::User| Entry {
+        account: user.account(),
+        password: user.password.as_written().clone(),
+        clients: user.clients.clone().unwrap_or_default(),
+    };
+    config.users.iter().map(entry).collect()
+}
+
 /// The configured users; without any, one with a secret of its own.
 fn users(config: &Config) -> Result<(Vec<Entry>, Option<Secret>), StartError> {
-    let mut entries: Vec<_> = config
-        .users
-        .iter()
-        .map(|user| Entry {
-            account: user.account(),
-            password: user.password.as_written().clone(),
-            clients: user.clients.clone().unwrap_or_default(),
-        })
-        .collect();
+    let mut entries = entries(config);
     if !entries.is_empty() {
         return Ok((entries, None));
     }
@@ -256,17 +266,12 @@ impl Inner {
         for (listener, door) in listeners {
             log_listening(&listener, "http");
             let shared = self.shared.clone();
-            let serve = move |wire, peer| serve::serve(shared.clone(), door.clone(), wire, peer);
+            let serve = move |wire, peer| serve::serve(shared, door, wire, peer);
             tokio::spawn(listen::run(listener, self.shared.drain.clone(), serve));
         }
         if let Some(listener) = admin {
             log_listening(&listener, "admin");
-            let admin = admin::serve(listener, self.shared.drain.clone());
-            self.until_end(async move {
-                if let Err(error) = admin.await {
-                    tracing::error!(%error, "the admin listener has ended");
-                }
-            });
+            self.until_end(admin::serve(listener, self.shared.drain.clone()));
         }
         let shared = self.shared.clone();
         self.until_end(async move { shared.store.keep().await });
@@ -288,46 +293,12 @@ impl Inner {
         tokio::spawn(async move { ended.run_until_cancelled(task).await });
     }
 
-    /// Reloads the pools whenever their files change, or on demand.
-    async fn watch(self: Arc<Self>, mut watch: Watch) {
-        loop {
-            tokio::select! {
-                () = watch.changed() => {}
-                () = self.reloads.notified() => {}
-            }
-            let inner = self.clone();
-            let reloaded = tokio::task::spawn_blocking(move || config::load_pools(&inner.config)).await;
-            let watched = match reloaded {
-                Ok(Ok(loaded)) => {
-                    for warning in &loaded.warnings {
-                        tracing::warn!(%warning, "pools");
-                    }
-                    let pools = loaded.pools.iter().count();
-                    self.shared.state.replace(loaded.pools, self.shared.clock.now());
-                    tracing::info!(pools, "pools reloaded");
-                    loaded.watched
-                }
-                Ok(Err(findings)) => {
-                    for finding in findings.iter() {
-                        tracing::error!(%finding, "pools not reloaded: the old ones stay in force");
-                    }
-                    findings.watched().clone()
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the reload broke off: the old pools stay in force");
-                    continue;
-                }
-            };
-            watch = Watch::new(watched);
-        }
-    }
-
     /// Lets what is under way end, for as long as configured, then ends it.
     async fn end(self: Arc<Self>) {
         let drain = &self.shared.drain;
         tokio::select! {
             () = drain.all_gone() => {}
-            () = tokio::time::sleep(self.config.timeouts.drain) => {
+            () = tokio::time::sleep(self.config.load().timeouts.drain) => {
                 tracing::warn!(connections = drain.alive(), "the drain took too long: closing what is left");
             }
             () = drain.forced() => {}
@@ -358,7 +329,7 @@ impl Running {
         self.demo.as_ref().map(|secret| (demo_user::NAME, secret))
     }
 
-    /// Reads the pools again; the log says what came of it.
+    /// Reads users and pools again; the log says what came of it.
     pub fn reload(&self) {
         self.inner.reloads.notify_one();
     }

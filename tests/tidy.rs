@@ -70,12 +70,13 @@ impl Source {
     }
 
     fn is_test_file(&self) -> bool {
-        self.path.file_name().is_some_and(|name| name == "tests.rs")
+        self.path.components().any(|part| part.as_os_str() == "tests.rs")
+            || self.path.components().skip(1).any(|part| part.as_os_str() == "tests")
     }
 
     /// The lines before the tests.
     fn code(&self) -> &str {
-        self.text.split("#[cfg(test)]\nmod ").next().unwrap_or_default()
+        self.text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default()
     }
 
     fn code_lines(&self) -> impl Iterator<Item = (usize, &str)> {

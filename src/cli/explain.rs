@@ -153,6 +153,12 @@ impl Meaning {
 }
 
 impl Wrong {
+    /// The secret is wrong; it is not shown.
+    pub(super) fn of_secret(credential: &str, fault: Fault) -> Self {
+        let (username, _) = credential.split_once(':').unwrap_or((credential, ""));
+        Self { username: username.to_owned(), fault, at: username.len() }
+    }
+
     pub(super) fn json(&self) -> Value {
         json!({ "code": self.fault.code().name(), "at": self.at, "detail": self.fault.detail() })
     }

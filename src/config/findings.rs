@@ -134,6 +134,14 @@ impl Findings {
         }
     }
 
+    /// Adds those of other files.
+    pub(crate) fn append(&mut self, other: Self) {
+        for finding in other.list {
+            self.add(finding.place, finding.message);
+        }
+        self.untold += other.untold;
+    }
+
     /// Puts those of one file, which were found in several passes, in the
     /// order of its lines; files stay in the order in which they were read.
     pub(crate) fn in_order(mut self) -> Self {

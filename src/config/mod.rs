@@ -83,6 +83,8 @@ pub struct Config {
     /// What relative paths in pool files are looked for in, when they are not
     /// beside them.
     folder: PathBuf,
+    /// What it was made of, to be read again.
+    source: ConfigSource,
     /// Names of pools that the configuration uses, to be looked for in each
     /// new snapshot of them.
     pool_names: Vec<(Arc<str>, Place)>,
@@ -247,6 +249,11 @@ impl Config {
     /// Everything that is wrong with it, not only the first.
     pub fn load(source: &ConfigSource) -> Result<(Self, Vec<Finding>), Findings> {
         compile::config(source, &Environment::of_process())
+    }
+
+    /// What it was made of.
+    pub(crate) fn source(&self) -> &ConfigSource {
+        &self.source
     }
 
     /// Bounds of all sessions.

@@ -16,6 +16,7 @@ use serde::forward_to_deserialize_any;
 
 use super::findings::Findings;
 use super::locate::{Document, NodeId, Value};
+use crate::core::typo::nearest;
 
 /// Reads the value as a `T`. What is wrong within it is reported and passed
 /// over, as if it were not written, until the rest makes a `T`; `None` where
@@ -155,13 +156,14 @@ impl de::Error for Fault {
 
     fn unknown_variant(written: &str, expected: &'static [&'static str]) -> Self {
         let listed: Vec<String> = expected.iter().map(|name| format!("\"{name}\"")).collect();
-        let meant = nearest(written, expected).map(|name| format!("; did you mean \"{name}\"?"));
+        let meant =
+            nearest(written, expected.iter().copied()).map(|name| format!("; did you mean \"{name}\"?"));
         Self::new(format!("expected {}{}", listed.join(" or "), meant.unwrap_or_default()))
     }
 
     fn unknown_field(written: &str, expected: &'static [&'static str]) -> Self {
         let written: String = written.chars().take(64).collect();
-        Self::new(match nearest(&written, expected) {
+        Self::new(match nearest(&written, expected.iter().copied()) {
             Some(name) => format!("unknown field {written:?}: did you mean \"{name}\"?"),
             None => {
                 let listed: Vec<_> = expected.iter().copied().filter(|name| *name != "$schema").collect();
@@ -181,12 +183,6 @@ fn friendly(expected: &dyn Expected) -> String {
         "a boolean" => "true or false".to_owned(),
         other => other.to_owned(),
     }
-}
-
-fn nearest<'n>(written: &str, names: &[&'n str]) -> Option<&'n str> {
-    let written = written.to_ascii_lowercase();
-    let near = names.iter().map(|name| (strsim::damerau_levenshtein(&written, name), *name)).min()?;
-    (near.0 <= 2 && near.0 < near.1.len()).then_some(near.1)
 }
 
 #[derive(Clone, Copy)]

@@ -15,6 +15,7 @@ use crate::core::session::LABEL_KEYS;
 use crate::core::target::{Host, Target};
 use crate::core::template::{Filling, Template, TemplateError};
 use crate::core::time::Ttl;
+use crate::core::typo::nearest;
 
 /// A `via` as read.
 #[derive(Clone, Debug)]
@@ -117,10 +118,24 @@ fn from_url(scheme: &str, rest: &str) -> Result<Written, String> {
     };
     let at = Target::parse(authority.strip_suffix('/').unwrap_or(authority));
     let Target { host, port } = at.map_err(|fault| fault.detail().to_owned())?;
-    let written = userinfo.map(|userinfo| userinfo.split_once(':').unwrap_or((userinfo, "")));
+    let written = userinfo.map(|userinfo| split_user(userinfo).unwrap_or((userinfo, "")));
     let credential = written.map(|(user, password)| credential(scheme, user, password)).transpose()?;
     let upstream = Upstream { scheme, host, port, credential, trust: Trust::System };
     Ok(Written::new(Via::Upstream(Arc::new(upstream)), written))
+}
+
+/// At the first colon that is no part of a placeholder such as `{session:12}`.
+fn split_user(userinfo: &str) -> Option<(&str, &str)> {
+    let mut depth = 0_u32;
+    for (at, byte) in userinfo.bytes().enumerate() {
+        match byte {
+            b'{' => depth += 1,
+            b'}' => depth = depth.saturating_sub(1),
+            b':' if depth == 0 => return Some((&userinfo[..at], &userinfo[at + 1..])),
+            _ => {}
+        }
+    }
+    None
 }
 
 fn credential(scheme: Scheme, user: &str, password: &str) -> Result<Credential, String> {
@@ -172,12 +187,10 @@ fn without_quotes(error: &TemplateError, text: &str) -> String {
 fn meant_placeholder(text: &str) -> Option<&'static str> {
     let known = ["session", "ttl_minutes", "ttl_seconds", "ttl_hours"].into_iter().chain(LABEL_KEYS);
     let written = text.split('{').skip(1).filter_map(|rest| rest.split(['}', ':']).next());
-    let mut near = written.flat_map(|name| {
-        known
-            .clone()
-            .map(move |known| (strsim::damerau_levenshtein(&name.to_ascii_lowercase(), known), known))
-    });
-    near.find(|(distance, _)| (1..=2).contains(distance)).map(|(_, known)| known)
+    // A name that is known is no typo; what is wrong is another one.
+    written
+        .filter(|name| !known.clone().any(|known| known == *name))
+        .find_map(|name| nearest(name, known.clone()))
 }
 
 #[cfg(test)]

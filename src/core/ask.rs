@@ -111,7 +111,7 @@ pub fn judge(parameters: &Parameters, account: &Account, gateway: &GatewayBounds
 ///
 /// # Errors
 /// `pool_forbidden`, then what only the pool can tell: `exit_unknown`,
-/// `parameter_conflict` (an exit without the labels), `ttl_out_of_range`.
+/// `ttl_out_of_range`.
 pub fn ask(
     parameters: Parameters,
     defaults: &Parameters,
@@ -123,7 +123,7 @@ pub fn ask(
     let pool = pool(parameters.pool.as_ref().or(defaults.pool.as_ref()), account, pools)?;
     let labels = labels(parameters.labels, &defaults.labels);
     let filter = Filter::new(labels.iter().map(|(key, value)| (*key, &**value)));
-    let exit = parameters.exit.map(|name| exit(&name, &pool, &filter)).transpose()?;
+    let exit = parameters.exit.map(|name| exit(&name, &pool)).transpose()?;
     let bounds = Bounds::of(gateway, [&account.sessions, &pool.sessions]);
     bounds.check("ttl", parameters.ttl)?;
 
@@ -194,16 +194,12 @@ fn labels(
     own
 }
 
-fn exit(name: &NameRef, pool: &Pool, filter: &Filter) -> Result<Arc<Exit>, Fault> {
+fn exit(name: &NameRef, pool: &Pool) -> Result<Arc<Exit>, Fault> {
     let short: String = name.as_str().chars().take(128).collect();
     let Some(exit) = pool.find_exit(name) else {
         let detail = format!("pool {} has no exit {short:?}", pool.name);
         return Err(Fault::new(Code::ExitUnknown, detail));
     };
-    if !exit.meets(filter) {
-        let detail = format!("exit {} does not have the labels asked for ({filter})", exit.name.id);
-        return Err(Fault::new(Code::ParameterConflict, detail));
-    }
     Ok(exit.clone())
 }
 

@@ -22,4 +22,5 @@ pub mod session;
 pub mod target;
 pub mod template;
 pub mod time;
+pub mod typo;
 pub mod username;

@@ -151,11 +151,11 @@ impl Judged {
     /// well.
     pub fn wants_resolving(&self, upstream_is_private: bool) -> bool {
         let asked = match self.policy.resolve {
-            Resolve::Auto => upstream_is_private,
+            Resolve::Auto => upstream_is_private && self.policy.minds_addresses(),
             Resolve::Always => true,
             Resolve::Never => false,
         };
-        asked && matches!(self.target.host, Host::Name(_)) && self.policy.minds_addresses()
+        asked && matches!(self.target.host, Host::Name(_))
     }
 
     /// Whether a name that cannot be resolved here is refused, rather than

@@ -105,6 +105,11 @@ impl InUse {
         Some(address)
     }
 
+    /// Whether more than one hold it.
+    pub fn is_shared(&self, address: IpAddr) -> bool {
+        self.uses.get(&address).is_some_and(|uses| *uses > 1)
+    }
+
     /// Holds exactly this address, if it is the prefix's and nobody holds it.
     pub fn claim_exactly(&mut self, address: IpAddr) -> bool {
         let free = self.is_ours(address) && !self.uses.contains_key(&address);

@@ -11,6 +11,7 @@ use super::fault::Fault;
 use super::pool::{Failover, NameRef, is_value_char};
 use super::session::{LABEL_KEYS, SessionId, fold, label_key};
 use super::time::{DurationError, Ttl, parse_duration};
+use super::typo::nearest;
 
 /// The longest username, in bytes.
 pub const MAX_USERNAME: usize = 512;
@@ -164,18 +165,19 @@ fn uuid_length(text: &str) -> Option<usize> {
 
 impl Parameters {
     /// Takes over a `Moorgate-*` request field. The name is without the
-    /// prefix; the text is the field's value.
+    /// prefix; the text is the field's value. A field that is none of ours,
+    /// nor nearly, says nothing: another gateway may mean something by it.
     ///
     /// # Errors
-    /// An unknown field, one given twice, a value that is not of its kind.
+    /// A typo of a field's name, one given twice, a value that is not of its
+    /// kind.
     pub fn take_field(&mut self, name: &str, text: &str) -> Result<(), Fault> {
         if name.eq_ignore_ascii_case("label") {
             return text.split(',').try_for_each(|pair| self.take_label(pair.trim()));
         }
         let key = match Key::find(name) {
-            Some(Key::Label(_)) | None => return Err(unknown_field(name)),
-            Some(key) if !key.name().eq_ignore_ascii_case(name) => return Err(unknown_field(name)),
-            Some(key) => key,
+            Some(key) if FIELDS.contains(&key.name()) && key.name().eq_ignore_ascii_case(name) => key,
+            _ => return known_field(name),
         };
         if self.has(key) {
             return Err(duplicate(key));
@@ -333,22 +335,21 @@ fn shown(value: &str) -> String {
 
 fn unknown(name: &str) -> Fault {
     let names = KEYS.iter().map(|(name, _)| *name).chain(LABEL_KEYS);
-    let lower = name.to_ascii_lowercase();
-    let nearest = names
-        .map(|known| (strsim::damerau_levenshtein(known, &lower), known))
-        .filter(|(distance, known)| *distance <= 2 && *distance < known.len().min(lower.len()))
-        .min_by_key(|(distance, _)| *distance);
-    let hint = match nearest {
-        Some((_, known)) => format!("did you mean {known}?"),
+    let hint = match nearest(name, names) {
+        Some(known) => format!("did you mean {known}?"),
         None => "the keys are session, ttl, idle, pool, failover, exit and labels such as country".to_owned(),
     };
     Fault::new(Code::ParameterUnknown, format!("unknown parameter {}: {hint}", shown(name)))
 }
 
-fn unknown_field(name: &str) -> Fault {
-    let known = "Moorgate-Session, -TTL, -Pool, -Idle, -Failover, -Exit and -Label";
-    let name: String = name.chars().take(40).collect();
-    Fault::new(Code::ParameterUnknown, format!("unknown field Moorgate-{name}: there are {known}"))
+/// The names of our request fields, behind `Moorgate-`.
+const FIELDS: [&str; 7] = ["session", "ttl", "idle", "pool", "failover", "exit", "label"];
+
+/// A field that is nearly one of ours is a typo.
+fn known_field(name: &str) -> Result<(), Fault> {
+    let Some(meant) = nearest(name, FIELDS.into_iter()) else { return Ok(()) };
+    let detail = format!("unknown field Moorgate-{}: did you mean Moorgate-{meant}?", name.escape_debug());
+    Err(Fault::new(Code::ParameterUnknown, detail))
 }
 
 fn duplicate(key: Key) -> Fault {

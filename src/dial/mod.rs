@@ -8,7 +8,7 @@ mod direct;
 mod http_proxy;
 mod socks5_proxy;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,8 +74,6 @@ pub(crate) struct Dialed {
     pub wire: Wire,
     /// How a plain request is written on it.
     pub form: Form,
-    /// This end of it.
-    pub local: Option<SocketAddr>,
     /// How long its parts took.
     pub timings: Timings,
 }
@@ -129,8 +127,7 @@ impl Dialer {
             },
             Via::Direct | Via::Address(_) | Via::Prefix(_) => self.direct(&request, &mut timings).await?,
         };
-        let local = wire.local_addr();
-        Ok(Dialed { wire, form, local, timings })
+        Ok(Dialed { wire, form, timings })
     }
 
     /// The target's addresses that may be dialled from this family.

@@ -24,8 +24,6 @@ pub struct Onward<'a> {
     pub path: &'a str,
     /// What the next hop reads.
     pub form: Form<'a>,
-    /// Whether its connection is to close after this one request.
-    pub close: bool,
     /// The name for a `Via`, if there is to be one.
     pub via: Option<&'a str>,
 }
@@ -74,8 +72,6 @@ pub fn request(out: &mut Vec<u8>, head: &RequestHead, asked: &Asked, onward: &On
     }
     if asked.upgrade {
         text(out, &["Connection: Upgrade\r\n"]);
-    } else if onward.close {
-        text(out, &["Connection: close\r\n"]);
     }
     text(out, &["\r\n"]);
 }

@@ -6,7 +6,7 @@
 //! Must not know: what an address may be used for.
 
 use std::future::poll_fn;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -74,7 +74,8 @@ impl Resolver {
     }
 
     /// Asks this name server alone, with the system's hosts file.
-    pub(crate) fn with_server(server: SocketAddr) -> Result<Self, ResolveError> {
+    #[cfg(test)]
+    pub(crate) fn with_server(server: std::net::SocketAddr) -> Result<Self, ResolveError> {
         let mut config = NameServerConfig::udp_and_tcp(server.ip());
         for connection in &mut config.connections {
             connection.port = server.port();

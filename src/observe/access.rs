@@ -62,6 +62,10 @@ pub(crate) struct Record {
     pub(crate) down: u64,
     /// Until the exit was connected.
     pub(crate) connected: Option<Duration>,
+    /// Of that, for names.
+    pub(crate) dns: Option<Duration>,
+    /// Of that, for TLS and the upstream's answer.
+    pub(crate) handshake: Option<Duration>,
 }
 
 impl Record {
@@ -85,6 +89,8 @@ impl Record {
             up: 0,
             down: 0,
             connected: None,
+            dns: None,
+            handshake: None,
         }
     }
 
@@ -128,6 +134,8 @@ impl Drop for Record {
             end = self.end,
             bytes_up = self.up,
             bytes_down = self.down,
+            dns_ms = self.dns.map(millis),
+            handshake_ms = self.handshake.map(millis),
             connect_ms = self.connected.map(millis),
             duration_ms = millis(self.started.elapsed()),
             "access"

@@ -4,11 +4,15 @@
 //! exit, the pin and the client's connection.
 //! Must not know: how bytes are moved.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::client::{Client, Next, Request, fail, left, note};
 use super::exchange::{Answer, Exchange, Stopped};
-use super::http::{Client, Next, Request, fail, note};
+use super::intake::say;
 use super::link::{self, Kept, Link};
+use super::presence::{self, unless_left};
+use super::tunnel::Tunnel;
 use super::wish::{Wish, wish};
 use super::{Door, Shared, announce};
 use crate::core::code::Code;
@@ -18,8 +22,6 @@ use crate::http1::answer::{self, FaultContext};
 use crate::http1::forward::{self as rewrite, Onward};
 use crate::http1::framing::BodyKind;
 use crate::http1::head::Destination;
-use crate::observe::access::Record;
-use crate::relay;
 use crate::relay::meter::Counts;
 
 /// Our name in `Via`.
@@ -32,38 +34,50 @@ pub(super) async fn forward(
     mut client: Client,
     mut request: Request,
 ) -> Next {
-    let (wish, link) = match way(shared, door, &mut client, &mut request).await {
-        Ok(found) => found,
-        Err(fault) => return fail(shared, client, request, fault).await,
+    let at_end = presence::at_end(&request.asked, &client.wire);
+    let way = way(shared, door, client.address, &mut client.kept, &mut request);
+    let (wish, link) = match unless_left(&mut client.wire, at_end, way).await {
+        Some(Ok(found)) => found,
+        Some(Err(fault)) => return fail(shared, client, request, fault).await,
+        None => return left(request),
     };
     let head = onward(shared, &request, &link);
-    let counts = Counts::default();
-    let mut exchange =
-        Exchange::new(shared, &request, client.wire, link, head, wish.ask.pool.timeouts.response);
-    let answered = exchange.answer(&counts).await;
-    request.record.up = counts.up.bytes();
-    match answered {
-        Ok(answer) => {
-            pass_on(shared, client.address, client.kept, request, exchange, answer, &wish, counts).await
-        }
-        Err(stopped) => stop(shared, client.address, client.kept, request, exchange, stopped, &wish).await,
+    let response = wish.ask.pool.timeouts.response;
+    let Client { wire, address, kept } = client;
+    let exchange = Exchange::new(shared, &request, wire, link, head, response);
+    let mut turn = Turn { shared, address, kept, request, wish, exchange, counts: Counts::default() };
+    match turn.exchange.answer(&turn.counts).await {
+        Ok(answer) => turn.pass_on(answer).await,
+        // Boxed, as all that is rare is: no other request makes room for it.
+        Err(stopped) => Box::pin(turn.stop(stopped)).await,
     }
+}
+
+/// A request that has its exchange.
+struct Turn<'a> {
+    shared: &'a Shared,
+    address: SocketAddr,
+    kept: Kept,
+    request: Request,
+    wish: Wish,
+    exchange: Exchange<'a>,
+    counts: Counts,
 }
 
 async fn way(
     shared: &Shared,
     door: &Door,
-    client: &mut Client,
+    client: SocketAddr,
+    kept: &mut Kept,
     request: &mut Request,
 ) -> Result<(Wish, Link), Fault> {
-    let destination = request.head.destination()?;
     let record = &mut request.record;
-    let wish = wish(shared, door, &request.head, destination, client.address, record).await?;
+    let wish = wish(shared, door, &request.head, client, record).await?;
     if shared.settings.via && rewrite::came_back(&request.head, VIA) {
         let detail = "the request has come through this gateway before: an exit leads back to it";
         return Err(Fault::new(Code::LoopDetected, detail));
     }
-    let link = link::open(shared, &wish, Purpose::Plain, &mut client.kept, record).await?;
+    let link = link::open(shared, &wish, Purpose::Plain, kept, record).await?;
     Ok((wish, link))
 }
 
@@ -83,8 +97,6 @@ fn onward(shared: &Shared, request: &Request, link: &Link) -> Vec<u8> {
                 rewrite::Form::Absolute { credential: authorization.as_ref() }
             }
         },
-        // Without a session the next request leaves by another exit.
-        close: link.pinned.is_none(),
         via: shared.settings.via.then_some(VIA),
     };
     rewrite::request(&mut out, &request.head, &request.asked, &onward);
@@ -111,108 +123,92 @@ fn refusal(link: &Link, status: u16) -> Option<(Blame, Fault)> {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts of one request, taken apart once")]
-async fn pass_on(
-    shared: &Arc<Shared>,
-    address: std::net::SocketAddr,
-    mut kept: Kept,
-    mut request: Request,
-    mut exchange: Exchange<'_>,
-    answer: Answer,
-    wish: &Wish,
-    counts: Counts,
-) -> Next {
-    if let Some((blame, fault)) = refusal(&exchange.link, answer.head.status()) {
-        let stopped = Stopped { fault, blame, answerable: true };
-        return stop(shared, address, kept, request, exchange, stopped, wish).await;
-    }
-    exchange.link.succeeded(shared);
-    let news = exchange.link.news(shared);
-    request.record.news = news;
-    request.record.status = Some(answer.head.status());
-    if answer.switching {
+impl Turn<'_> {
+    /// There is an answer: the client gets it, unless it is not the target's
+    /// to give.
+    async fn pass_on(mut self, answer: Answer) -> Next {
+        if let Some((blame, fault)) = refusal(&self.exchange.link, answer.head.status()) {
+            return Box::pin(self.stop(Stopped { fault, blame, answerable: true })).await;
+        }
+        self.exchange.link.succeeded(self.shared);
+        let news = self.exchange.link.news(self.shared);
+        self.request.record.news = news;
+        self.request.record.status = Some(answer.head.status());
         let mut out = Vec::new();
-        announce::with(shared, &exchange.link, news, |a| rewrite::switching(&mut out, &answer.head, a));
-        return switch(shared, request.record, exchange, out, counts).await;
+        if answer.switching {
+            let link = &self.exchange.link;
+            announce::with(self.shared, link, news, |a| rewrite::switching(&mut out, &answer.head, a));
+            return Box::pin(self.switch(out)).await;
+        }
+        let close = self.shared.drain.is_begun();
+        let sent = announce::with(self.shared, &self.exchange.link, news, |a| {
+            rewrite::response(&mut out, &answer.head, answer.body, &self.request.asked, a, close)
+        });
+        let whole = self.exchange.body(out, &answer, sent.decode, &self.counts).await;
+        self.count();
+        if let Err(end) = whole {
+            self.request.record.end = Some(end);
+            // Nobody must take a broken answer for a whole one.
+            self.exchange.client.reset();
+            return Next::Done;
+        }
+        let sent_all = self.exchange.sent_all();
+        let (wire, link, clean) = self.exchange.part();
+        if answer.persists && sent_all && clean && answer.body != BodyKind::UntilClose {
+            self.kept.put(link);
+        }
+        if sent.persists && sent_all {
+            Next::Request(Client { wire, address: self.address, kept: self.kept })
+        } else {
+            Next::Part(wire, Vec::new())
+        }
     }
-    let mut out = Vec::new();
-    let close = shared.drain.is_begun();
-    let sent = announce::with(shared, &exchange.link, news, |a| {
-        rewrite::response(&mut out, &answer.head, answer.body, &request.asked, a, close)
-    });
-    let whole = exchange.body(out, &answer, sent.decode, &counts).await;
-    request.record.up = counts.up.bytes();
-    request.record.down = counts.down.bytes();
-    if let Err(end) = whole {
-        request.record.end = Some(end);
-        // Nobody must take a broken answer for a whole one.
-        exchange.client.reset();
-        return Next::Done;
-    }
-    let sent_all = exchange.sent_all();
-    let (wire, link, clean) = exchange.part();
-    if answer.persists && sent_all && clean && answer.body != BodyKind::UntilClose {
-        kept.put(link);
-    }
-    drop(request);
-    if sent.persists && sent_all {
-        Next::Request(Client { wire, address, kept })
-    } else {
-        Next::Part(wire, Vec::new())
-    }
-}
 
-async fn switch(
-    shared: &Shared,
-    mut record: Record,
-    mut exchange: Exchange<'_>,
-    out: Vec<u8>,
-    counts: Counts,
-) -> Next {
-    use tokio::io::AsyncWriteExt;
-    if exchange.client.write_all(&out).await.is_err() {
-        record.end = Some("client_gone");
-        return Next::Done;
+    /// The connection becomes a tunnel.
+    async fn switch(mut self, out: Vec<u8>) -> Next {
+        if !say(&mut self.exchange.client, &out, self.shared).await {
+            self.request.record.end = Some("client_gone");
+            return Next::Done;
+        }
+        let (client, link, _) = self.exchange.part();
+        Next::Tunnel(Tunnel::new(client, link, self.request.record, self.counts))
     }
-    let (mut client, mut link, _) = exchange.part();
-    let mut tunnel = super::connect::Tunnel { record, counts };
-    let idle = shared.settings.timeouts.idle;
-    let end = relay::run(&mut client, &mut link.wire, idle, &tunnel.counts).await;
-    tunnel.record.end = super::connect::name(end);
-    Next::Done
-}
 
-/// No answer that can be passed on.
-async fn stop(
-    shared: &Arc<Shared>,
-    address: std::net::SocketAddr,
-    kept: Kept,
-    mut request: Request,
-    exchange: Exchange<'_>,
-    stopped: Stopped,
-    wish: &Wish,
-) -> Next {
-    let sent_all = exchange.sent_all();
-    let (wire, mut link, _) = exchange.part();
-    if let Some(failure) = link.failed(shared, stopped.blame, &stopped.fault) {
-        link::move_away(shared, wish, &link, failure).await;
+    /// No answer that can be passed on.
+    async fn stop(mut self, stopped: Stopped) -> Next {
+        self.count();
+        let sent_all = self.exchange.sent_all();
+        // Behind a part of an interim answer no other can be read.
+        let answerable = stopped.answerable && !self.exchange.is_amid_interim();
+        let (mut wire, mut link, _) = self.exchange.part();
+        if !sent_all {
+            // The target must not take what it got for the whole.
+            link.wire.reset();
+        }
+        if let Some(failure) = link.failed(self.shared, stopped.blame, &stopped.fault) {
+            link::move_away(self.shared, &self.wish, &link, failure).await;
+        }
+        if !answerable {
+            self.request.record.end = Some("client_gone");
+            return Next::Done;
+        }
+        note(&mut self.request.record, &stopped.fault);
+        let asked = &self.request.asked;
+        let keeps = sent_all && asked.persists && !self.shared.drain.is_begun();
+        let context = FaultContext { connect: false, head_only: asked.head_only, keeps };
+        let answer = answer::fault(&stopped.fault, context);
+        drop(link);
+        if answer.closes {
+            return Next::Part(wire, answer.bytes);
+        }
+        match say(&mut wire, &answer.bytes, self.shared).await {
+            true => Next::Request(Client { wire, address: self.address, kept: self.kept }),
+            false => Next::Done,
+        }
     }
-    note(&mut request.record, &stopped.fault);
-    if !stopped.answerable {
-        request.record.end = Some("client_gone");
-        return Next::Done;
-    }
-    let keeps = sent_all && request.asked.persists && !shared.drain.is_begun();
-    let context = FaultContext { connect: false, head_only: request.asked.head_only, keeps };
-    let answer = answer::fault(&stopped.fault, context);
-    drop(link);
-    if answer.closes {
-        return Next::Part(wire, answer.bytes);
-    }
-    let mut client = Client { wire, address, kept };
-    use tokio::io::AsyncWriteExt;
-    match client.wire.write_all(&answer.bytes).await {
-        Ok(()) => Next::Request(client),
-        Err(_) => Next::Done,
+
+    fn count(&mut self) {
+        self.request.record.up = self.counts.up.bytes();
+        self.request.record.down = self.counts.down.bytes();
     }
 }

@@ -14,10 +14,11 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::Shared;
 use crate::core::code::Code;
 use crate::core::fault::Fault;
 use crate::drain::Drain;
-use crate::http1::head::{HeadLimits, RequestHead, Scan, parse_request};
+use crate::http1::head::{HeadLimits, RequestHead, Scan, Violation, parse_request};
 use crate::net::wire::Wire;
 use crate::relay::copy::with_buffer;
 
@@ -62,6 +63,9 @@ pub(super) async fn head(
     let deadline = if first { begun } else { Instant::now() } + head;
     let mut scan = Scan::default();
     loop {
+        if !may_begin(&buffer) {
+            return Intake::Bad(Violation::Malformed("it is no HTTP").into());
+        }
         match parse_request(&buffer, &mut scan, limits) {
             Err(violation) => return Intake::Bad(violation.into()),
             Ok(Some((head, length))) => {
@@ -76,6 +80,13 @@ pub(super) async fn head(
             Ok(Ok(_)) => {}
         }
     }
+}
+
+/// Whether a request may begin like this. TLS and SOCKS do not, and would
+/// otherwise be waited for until a head's time is over.
+fn may_begin(bytes: &[u8]) -> bool {
+    let first = bytes.iter().find(|byte| !b"\r\n".contains(byte));
+    first.is_none_or(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
 }
 
 fn too_slow() -> Fault {
@@ -94,6 +105,13 @@ pub(super) async fn fill(wire: &mut Wire, buffer: &mut BytesMut) -> io::Result<u
         })
     })
     .await
+}
+
+/// Sends a short answer of ours; whether the client took it, for which it has
+/// as long as its connection may be idle.
+pub(super) async fn say(wire: &mut Wire, answer: &[u8], shared: &Shared) -> bool {
+    let sent = timeout(shared.settings.timeouts.keep_alive, wire.write_all(answer));
+    matches!(sent.await, Ok(Ok(())))
 }
 
 /// Sends a last answer and closes so that it arrives: bytes that a client

@@ -20,7 +20,7 @@ use crate::core::pins::Only;
 use crate::core::session::SessionKey;
 use crate::core::target::Target;
 use crate::core::time::Ttl;
-use crate::dial::{DialRequest, Form, Purpose};
+use crate::dial::{DialRequest, Form, Purpose, Timings};
 use crate::net::wire::Wire;
 use crate::observe::access::Record;
 use crate::state::{After, Attempt, ConnectionGuard, LivePool, Pick, Unpinned};
@@ -37,7 +37,9 @@ pub(super) struct Link {
     /// plain requests has only been connected to so far.
     attempt: Option<Attempt>,
     target: Target,
-    _connection: ConnectionGuard,
+    /// How long its dial took.
+    timings: Timings,
+    connection: ConnectionGuard,
 }
 
 /// The session that a link is for.
@@ -71,6 +73,8 @@ pub(super) async fn open(
     record.exit = Some(link.exit.name.clone());
     record.address = link.address();
     record.connected();
+    record.dns = Some(link.timings.dns).filter(|time| !time.is_zero());
+    record.handshake = Some(link.timings.handshake).filter(|time| !time.is_zero());
     Ok(link)
 }
 
@@ -149,7 +153,8 @@ async fn pinned(
                 }
                 route.again().await?
             }
-            Err(failed) => next_leg(&mut route, claim, failed).await?,
+            // Boxed: requests that meet no failure make no room for it.
+            Err(failed) => Box::pin(next_leg(&mut route, claim, failed)).await?,
         };
     }
     Err(Fault::new(Code::ExitFailed, "the session's exit changed too often meanwhile"))
@@ -169,6 +174,10 @@ async fn next_leg(route: &mut Route<'_>, claim: Claim, failed: Failed) -> Result
         Next::GiveUp | Next::Other => Err(failed.fault),
         Next::Again => Ok(Leg { claim, pick: None }),
         Next::Renew => route.renew(&claim, Only::Fresh).await,
+        // A vendor that refuses every token does not make the exit down.
+        Next::Leave(Down::TokenLost) => {
+            route.fail_over(&claim, Down::TokenLost).await.map_err(|_| failed.fault)
+        }
         Next::Leave(down) => route.fail_over(&claim, down).await,
     }
 }
@@ -212,7 +221,8 @@ async fn dial(shared: &Shared, wish: &Wish, pick: Pick, purpose: Purpose, ttl: T
                 pinned: None,
                 attempt: Some(pick.attempt),
                 target: wish.judged.target().clone(),
-                _connection: pick.connection,
+                timings: dialed.timings,
+                connection: pick.connection,
             };
             if link.form == Form::Origin {
                 link.succeeded(shared);
@@ -220,7 +230,8 @@ async fn dial(shared: &Shared, wish: &Wish, pick: Pick, purpose: Purpose, ttl: T
             Ok(link)
         }
         Err(fault) => {
-            let after = pick.attempt.failed(fault.blame, wish.judged.target(), shared.clock.now());
+            let after =
+                pick.attempt.failed(fault.blame, &fault.fault, wish.judged.target(), shared.clock.now());
             log_change(&pick.exit, after, Some(&fault.fault));
             Err(Failed { failure: failure(fault.blame, after), fault: fault.fault, exit: pick.exit })
         }
@@ -259,9 +270,14 @@ impl Link {
     /// The exit, or the target behind it, did not do its work: the request
     /// had been written by then. Where the exit stands after it.
     pub(super) fn failed(&mut self, shared: &Shared, blame: Blame, fault: &Fault) -> Option<Failure> {
-        let after = self.attempt.take()?.failed(blame, &self.target, shared.clock.now());
+        let after = self.attempt.take()?.failed(blame, fault, &self.target, shared.clock.now());
         log_change(&self.exit, after, Some(fault));
         Some(failure(blame, after))
+    }
+
+    /// The connection alone, and what counts it.
+    pub(super) fn into_parts(self) -> (Wire, ConnectionGuard) {
+        (self.wire, self.connection)
     }
 
     /// Whether it is still open how the exit did.

@@ -90,13 +90,17 @@ impl<'a> Route<'a> {
             ..self.new_pin(&self.tried)
         };
         let placed = self.pool.place(&ask, self.now(), &mut rand::rng());
-        let mut pick = match placed {
-            // Pins that have ended are swept now and then; their room is free.
-            Err(none) if none.lacks_room() => {
-                self.shared.store.sweep().await;
-                self.pool.place(&ask, self.now(), &mut rand::rng())?
-            }
-            placed => placed?,
+        // Pins that have ended are swept now and then; their room is free.
+        let crowded = match &placed {
+            Err(none) => none.lacks_room(),
+            Ok(pick) => pick.shares_address(),
+        };
+        let mut pick = if crowded {
+            drop(placed);
+            self.shared.store.sweep().await;
+            self.pool.place(&ask, self.now(), &mut rand::rng())?
+        } else {
+            placed?
         };
         let claim = self.shared.store.claim(self.session.key, self.proposal(&pick)).await?;
         Ok(adopt(claim, &mut pick).then_use(pick))
@@ -225,11 +229,12 @@ impl<'a> Route<'a> {
     fn cause(&self, claim: &Claim, down: Down) -> String {
         let id = &claim.pin.exit.id;
         match down {
-            Down::Closed(Closed::Gone) => format!("exit {id} was removed"),
-            Down::Closed(Closed::Off) => format!("exit {id} is off"),
-            Down::Closed(Closed::Busy) => format!("exit {id} is at max_connections"),
-            Down::Closed(Closed::Ejected { .. }) => format!("exit {id} is ejected after failures"),
             Down::TokenLost => format!("the gateway behind exit {id} refuses this session"),
+            Down::Closed(closed @ Closed::Ejected { .. }) => match self.pool.last_failure(id) {
+                Some(failure) => format!("exit {id} {closed}, the last: {failure}"),
+                None => format!("exit {id} {closed}"),
+            },
+            Down::Closed(closed) => format!("exit {id} {closed}"),
         }
     }
 

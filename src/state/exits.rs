@@ -19,7 +19,7 @@ use rand::Rng;
 
 use super::room::Sessions;
 use crate::core::exit::{Exit, Via};
-use crate::core::fault::Blame;
+use crate::core::fault::{Blame, Fault};
 use crate::core::health::{Change, Health, Outcome, Pass, TokenFailures};
 use crate::core::pin::Variant;
 use crate::core::pool::HealthPolicy;
@@ -59,6 +59,8 @@ struct Checked {
     policy: HealthPolicy,
     /// Of the exit that all this was learned about.
     digest: Option<u32>,
+    /// What the last failed dial said.
+    last_failure: Option<Arc<str>>,
 }
 
 impl ExitState {
@@ -147,6 +149,11 @@ impl ExitState {
         (age.as_secs_f64() / slow_start.as_secs_f64()).clamp(LEAST_RAMP, 1.0)
     }
 
+    /// What the last failed dial said.
+    pub(super) fn last_failure(&self) -> Option<Arc<str>> {
+        locked(&self.health).last_failure.clone()
+    }
+
     /// Begins a dial. `None`: it is ejected, or on trial by another request.
     pub fn attempt(self: &Arc<Self>, variant: &Variant, now: Timestamp) -> Option<Attempt> {
         let pass = if self.closed_until.load(Acquire) == OPEN {
@@ -226,7 +233,10 @@ impl Attempt {
 
     /// The dial failed, by whose doing the caller knows. `target` is what was
     /// dialled.
-    pub fn failed(mut self, blame: Blame, target: &Target, now: Timestamp) -> After {
+    pub fn failed(mut self, blame: Blame, fault: &Fault, target: &Target, now: Timestamp) -> After {
+        if blame != Blame::Target {
+            locked(&self.live.health).last_failure = Some(fault.detail().into());
+        }
         match blame {
             Blame::Target => self.report(Outcome::TargetFailed, now),
             Blame::Exit => self.report(Outcome::ExitFailed, now),

@@ -51,6 +51,11 @@ pub struct Pick {
 }
 
 impl Pick {
+    /// Whether the room's address of a prefix is another pin's as well.
+    pub fn shares_address(&self) -> bool {
+        self.room.as_ref().is_some_and(Room::is_shared)
+    }
+
     /// The address that origins see, when it is known.
     pub fn address(&self) -> Option<IpAddr> {
         self.exit.address_for(&self.variant)
@@ -217,6 +222,11 @@ impl LivePool {
     /// still in the pool, not off, not ejected.
     pub fn is_open(&self, id: &str, now: Timestamp) -> bool {
         self.standing(id).is_ok_and(|(_, live)| live.is_open(now))
+    }
+
+    /// What the exit's last failed dial said.
+    pub(crate) fn last_failure(&self, id: &str) -> Option<Arc<str>> {
+        self.standing(id).ok()?.1.last_failure()
     }
 
     fn standing(&self, id: &str) -> Result<(&Arc<Exit>, &Arc<ExitState>), Closed> {

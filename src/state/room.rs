@@ -244,6 +244,12 @@ pub struct Room {
 }
 
 impl Room {
+    /// Whether the address is another pin's as well: all are taken, unless
+    /// some of those pins have ended and wait to be swept.
+    pub(super) fn is_shared(&self) -> bool {
+        self.address.is_some_and(|address| locked(&self.live.addresses).is_shared(address))
+    }
+
     /// The address of the exit's prefix that goes with it.
     pub(super) fn address(&self) -> Option<IpAddr> {
         self.address

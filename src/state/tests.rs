@@ -73,6 +73,10 @@ fn pool(exits: Vec<Exit>) -> Pool {
     Pool::new(POOL, exits.into_iter().map(Arc::new).collect(), Arc::default(), timeouts)
 }
 
+fn failure() -> Fault {
+    Fault::new(Code::ExitFailed, "refused")
+}
+
 fn target(n: u16) -> Target {
     Target { host: Host::Name("origin.example".into()), port: n + 1 }
 }
@@ -181,7 +185,7 @@ impl Fixture {
     fn eject(&mut self, id: &str, now: Timestamp) {
         for _ in 0..3 {
             let attempt = self.state(id).attempt(&Variant::None, now).unwrap();
-            attempt.failed(Blame::Exit, &target(1), now);
+            attempt.failed(Blame::Exit, &failure(), &target(1), now);
         }
         assert!(!self.state(id).is_open(now));
     }
@@ -596,7 +600,7 @@ fn a_template_gives_fresh_tokens_and_a_lost_one_is_renewed() {
     let pool = fixture.pool();
     let fail = |variant: &Variant| {
         let pick = pool.resume("vendor", variant, at(0)).unwrap();
-        pick.attempt.failed(Blame::Token, &target(1), at(0)).token_lost
+        pick.attempt.failed(Blame::Token, &failure(), &target(1), at(0)).token_lost
     };
     let works = |variant: &Variant| {
         pool.resume("vendor", variant, at(0)).unwrap().attempt.succeeded(at(0));
@@ -622,7 +626,7 @@ fn silence_about_different_targets_ejects() {
     let fixture = Fixture::of(vec![exit("a")]);
     let silent = |n| {
         let attempt = fixture.state("a").attempt(&Variant::None, at(0)).unwrap();
-        attempt.failed(Blame::Silence, &target(n), at(0)).ejected_until
+        attempt.failed(Blame::Silence, &failure(), &target(n), at(0)).ejected_until
     };
     assert_eq!([silent(1), silent(1), silent(2), silent(2)], [None; 4]);
     assert_eq!(silent(3), Some(at(30)));
@@ -633,8 +637,10 @@ fn a_loser_of_the_race_to_eject_sees_it_too() {
     let fixture = Fixture::of(vec![exit("a")]);
     let attempts: Vec<_> =
         (0..5).map(|_| fixture.state("a").attempt(&Variant::None, at(0)).unwrap()).collect();
-    let after: Vec<_> =
-        attempts.into_iter().map(|attempt| attempt.failed(Blame::Exit, &target(1), at(0))).collect();
+    let after: Vec<_> = attempts
+        .into_iter()
+        .map(|attempt| attempt.failed(Blame::Exit, &failure(), &target(1), at(0)))
+        .collect();
     assert_eq!(after.iter().filter(|after| after.change.is_some()).count(), 1);
     assert_eq!(after.iter().filter(|after| after.ejected_until.is_some()).count(), 3);
 }

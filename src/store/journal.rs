@@ -37,12 +37,15 @@ pub(super) struct Findings {
     pub(super) damage: Vec<Damage>,
     /// Writes that were not finished.
     pub(super) torn: Vec<Damage>,
+    /// The sequence number of the last batch.
+    seqno: Option<u64>,
 }
 
 /// Looks through the journals of a database and cuts off what the engine
 /// could not read. What is cut off is kept in `aside`, unless it is plainly
 /// a write that was not finished.
 pub(super) fn mend_all(database: &Path, aside: &Path, findings: &mut Findings) -> io::Result<()> {
+    findings.seqno = None;
     journals(database)?.iter().try_for_each(|path| mend(path, aside, findings))
 }
 
@@ -62,7 +65,7 @@ pub(super) fn journals(database: &Path) -> io::Result<Vec<PathBuf>> {
 
 fn mend(path: &Path, aside: &Path, findings: &mut Findings) -> io::Result<()> {
     let bytes = fs::read(path)?;
-    let sound = walk(&bytes, &mut findings.last);
+    let sound = walk(&bytes, findings);
     let filled = bytes.iter().rposition(|&b| b != 0).map_or(0, |at| at + 1);
     if filled <= sound {
         return Ok(()); // the rest is space that the engine took in advance
@@ -72,8 +75,15 @@ fn mend(path: &Path, aside: &Path, findings: &mut Findings) -> io::Result<()> {
     // The end of a batch is written last: without one in it, this is a write
     // that was not finished, and nobody was told that it was.
     let torn = !rest.windows(TRAILER.len()).any(|window| window == TRAILER);
-    let kept = if torn { String::new() } else { format!("; kept in {}", rescue::copy_aside(path, aside)?) };
-    let what = if torn { "an unfinished write" } else { "unreadable" };
+    let kept = if torn {
+        String::new()
+    } else {
+        match rescue::copy_aside(path, aside) {
+            Ok(copy) => format!("; kept in {copy}"),
+            Err(e) => format!("; there was no room to keep them ({e})"),
+        }
+    };
+    let what = if torn { "an unfinished or cut write" } else { "unreadable" };
     let lost = format!(
         "{what}: {} bytes from byte {sound} on, of which {} records could be read{kept}",
         rest.len(),
@@ -88,41 +98,61 @@ fn mend(path: &Path, aside: &Path, findings: &mut Findings) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Where the sound batches end. `last` becomes the highest record number.
-fn walk(bytes: &[u8], last: &mut u64) -> usize {
-    let mut sound = 0;
-    while let Some(len) = batch(&bytes[sound..], last) {
-        sound += len;
+/// Where the sound batches end.
+fn walk(bytes: &[u8], findings: &mut Findings) -> usize {
+    let (mut end, mut last_start) = (0, 0);
+    while let Some(batch) = Batch::read(&bytes[end..]) {
+        // No checksum covers these, and one that is wrong would make fjall
+        // pass over its batch, or hold it for newer than what followed. Which
+        // of two that do not follow each other is wrong cannot be told.
+        let follows = |seqno| seqno < batch.seqno && batch.seqno - seqno <= MAX_STEP;
+        if !findings.seqno.is_none_or(follows) {
+            return last_start;
+        }
+        findings.seqno = Some(batch.seqno);
+        findings.last = findings.last.max(batch.last);
+        last_start = end;
+        end += batch.len;
     }
-    sound
+    end
 }
 
-/// The length of the batch that the bytes begin with.
-fn batch(bytes: &[u8], last: &mut u64) -> Option<usize> {
-    let mut at = Walker { bytes, at: 0 };
-    if at.array()? != [1] {
-        return None;
-    }
-    let items = u32::from_le_bytes(at.array()?);
-    at.array::<8>()?;
-    let start = at.at;
-    let mut highest = *last;
-    for _ in 0..items {
-        match at.array()? {
-            [2] => highest = highest.max(item(&mut at)?),
-            [4] => drop(at.array::<8>()?),
-            _ => return None,
+/// fjall takes a sequence number for each batch, and now and then one for a
+/// table.
+const MAX_STEP: u64 = 1 << 20;
+
+/// A whole batch.
+struct Batch {
+    len: usize,
+    seqno: u64,
+    /// The highest record number in it.
+    last: u64,
+}
+
+impl Batch {
+    /// The batch that the bytes begin with.
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let mut at = Walker { bytes, at: 0 };
+        if at.array()? != [1] {
+            return None;
         }
+        let items = u32::from_le_bytes(at.array()?);
+        let seqno = u64::from_le_bytes(at.array()?);
+        let start = at.at;
+        let mut last = 0;
+        for _ in 0..items {
+            match at.array()? {
+                [2] => last = last.max(item(&mut at)?),
+                [4] => drop(at.array::<8>()?),
+                _ => return None,
+            }
+        }
+        let mut checksum = Xxh3::new();
+        checksum.update(&bytes[start..at.at]);
+        let whole =
+            at.array()? == [3] && at.array()? == checksum.digest().to_le_bytes() && at.array()? == TRAILER;
+        whole.then_some(Self { len: at.at, seqno, last })
     }
-    let mut checksum = Xxh3::new();
-    checksum.update(&bytes[start..at.at]);
-    let whole =
-        at.array()? == [3] && at.array()? == checksum.digest().to_le_bytes() && at.array()? == TRAILER;
-    if !whole {
-        return None;
-    }
-    *last = highest;
-    Some(at.at)
 }
 
 /// Walks over an item and returns its record's number; 0 if it is none of ours.
@@ -155,5 +185,93 @@ impl<'a> Walker<'a> {
 
     fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.take(N)?.try_into().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::record::Fact;
+
+    /// A batch of records as fjall writes it.
+    fn batch<const N: usize>(numbers: [u64; N]) -> Vec<u8> {
+        let mut items = Vec::new();
+        let mut count = 0_u32;
+        for number in numbers {
+            let value = Record { number, fact: Fact::Last }.encode();
+            items.extend_from_slice(&[2, 0, 0]);
+            items.extend_from_slice(&1_u64.to_le_bytes());
+            items.extend_from_slice(&4_u16.to_le_bytes());
+            items.extend_from_slice(&(value.len() as u32).to_le_bytes());
+            items.extend_from_slice(&(value.len() as u32).to_le_bytes());
+            items.extend_from_slice(b"mlas");
+            items.extend_from_slice(&value);
+            count += 1;
+        }
+        let mut checksum = Xxh3::new();
+        checksum.update(&items);
+        let mut bytes = vec![1];
+        bytes.extend_from_slice(&count.to_le_bytes());
+        bytes.extend_from_slice(&numbers[0].to_le_bytes());
+        bytes.extend_from_slice(&items);
+        bytes.push(3);
+        bytes.extend_from_slice(&checksum.digest().to_le_bytes());
+        bytes.extend_from_slice(&TRAILER);
+        bytes
+    }
+
+    /// What is found in a journal of these bytes, and what is left of it.
+    fn mended(bytes: &[u8]) -> (Findings, Vec<u8>) {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("0.jnl"), bytes).unwrap();
+        let mut findings = Findings::default();
+        mend_all(folder.path(), &folder.path().join("aside"), &mut findings).unwrap();
+        (findings, fs::read(folder.path().join("0.jnl")).unwrap())
+    }
+
+    fn numbers(findings: &Findings) -> Vec<u64> {
+        findings.salvaged.iter().map(|record| record.number).collect()
+    }
+
+    #[test]
+    fn a_sound_journal_is_left_as_it_is() {
+        let mut bytes = [batch([1, 2]), batch([3])].concat();
+        bytes.resize(bytes.len() + 5000, 0);
+        let (findings, left) = mended(&bytes);
+        assert!(findings.damage.is_empty() && findings.torn.is_empty());
+        assert_eq!((findings.last, left), (3, bytes));
+    }
+
+    #[test]
+    fn wherever_it_is_cut_the_batches_before_are_kept() {
+        let (first, second) = (batch([1, 2]), batch([3, 4]));
+        let whole = [first.clone(), second].concat();
+        for cut in first.len() + 1..whole.len() {
+            let (findings, left) = mended(&whole[..cut]);
+            assert_eq!(left, first, "cut at {cut}");
+            assert_eq!((findings.torn.len(), findings.damage.len()), (1, 0));
+            assert!(numbers(&findings).iter().eq([3, 4].iter().take(findings.salvaged.len())));
+        }
+    }
+
+    #[test]
+    fn whichever_byte_is_turned_what_stands_behind_is_salvaged() {
+        let (first, second, third) = (batch([1]), batch([2]), batch([3]));
+        let whole = [first.clone(), second.clone(), third].concat();
+        for at in first.len()..first.len() + second.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 0x11;
+            let (findings, left) = mended(&bytes);
+            if left.is_empty() {
+                assert!((5..13).contains(&(at - first.len())), "turned at {at}");
+                assert!(numbers(&findings).starts_with(&[1]), "{findings:?}");
+            } else {
+                assert_eq!(left, first, "turned at {at}");
+            }
+            assert_eq!((findings.torn.len(), findings.damage.len()), (0, 1));
+            assert!(findings.damage[0].lost.contains("aside/0.jnl.1"), "{findings:?}");
+            assert!(numbers(&findings).ends_with(&[3]), "{findings:?}");
+            assert_eq!(findings.last, 3);
+        }
     }
 }

@@ -7,11 +7,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::disk::{Disk, rest};
-use super::engine::{Engine, EngineError, Folder, Op, Space};
+use super::disk::Disk;
+use super::engine::{Engine, EngineError, Op, Space};
+use super::folder::Folder;
 use super::journal::Findings;
 use super::local::{Local, Shards};
 use super::record::{Fact, Record, Unreadable};
+use super::writer::{self, rest};
 use super::{Damage, OpenReport, PinObserver, StoreConfig, StoreError};
 use crate::clock::Clock;
 use crate::core::pin::{ExitName, News, Pin, Variant};
@@ -47,17 +49,14 @@ pub(super) fn open(
     for shard in loaded.shards.iter() {
         shard.iter().for_each(|(_, held)| observer.loaded(&held.pin));
     }
-    for (exit, variant, until) in &loaded.rests {
+    for (exit, variant, until) in loaded.rests.values() {
         observer.rested(exit, variant, *until);
     }
     let disk = Disk::new(config.durability, loaded.last);
     let local = Local::new(loaded.shards, Some(disk), loaded.offset_ms, clock, observer);
     let report = OpenReport { pins: local.len(), ended: loaded.stale.len(), damage };
-    if let Some(disk) = local.disk() {
-        let path = folder.path().to_owned();
-        let started = disk.start(&local, Arc::new(folder), engine, loaded.stale);
-        started.map_err(|source| StoreError::Io { path, source })?;
-    }
+    let started = writer::start(&local, Arc::new(folder), engine, loaded.stale);
+    started.map_err(|source| StoreError::Io { path, source })?;
     Ok((local, report))
 }
 
@@ -78,7 +77,8 @@ struct Loaded {
     offset_ms: i64,
     /// Pins that had ended, to be removed from the disk.
     stale: Vec<SessionKey>,
-    rests: Vec<(ExitName, Variant, Timestamp)>,
+    /// By the pin that ended: its key and version.
+    rests: HashMap<(SessionKey, u64), (ExitName, Variant, Timestamp)>,
     /// What the disk should say and does not.
     repairs: Vec<Op>,
     garbled: usize,
@@ -92,72 +92,47 @@ impl Loaded {
             last: findings.last,
             offset_ms: 0,
             stale: Vec::new(),
-            rests: Vec::new(),
+            rests: HashMap::new(),
             repairs: Vec::new(),
             garbled: 0,
             newer: 0,
         };
-        let mut salvaged = newest(&findings.salvaged);
-        loaded.read_meta(engine, &findings.salvaged)?;
+        loaded.read_meta(engine)?;
         // The gateway's clock as it will be.
-        let mut now = Timestamp::from_ms(wall.as_ms().saturating_add_signed(-loaded.offset_ms));
+        let now = Timestamp::from_ms(wall.as_ms().saturating_add_signed(loaded.offset_ms.saturating_neg()));
         engine.each(Space::Pins, |place, bytes| match Record::decode(bytes) {
-            Ok(Record { number, fact: Fact::Pin(key, pin) }) if key.as_bytes() == place => {
-                match salvaged.get(&key) {
-                    Some(newer) if newer.number > number => {}
-                    _ => {
-                        salvaged.remove(&key);
-                        loaded.pin(key, *pin, number, now);
-                    }
-                }
+            Ok(Record { number, fact: Fact::Pin(key, pin) }) if place.ends_with(key.as_bytes()) => {
+                loaded.pin(key, *pin, number, now);
             }
             record => loaded.note_unread(&record),
         })?;
-        for record in salvaged.into_values() {
-            loaded.repair(record, now);
-        }
         loaded.read_rests(engine, now)?;
         if loaded.offset_ms != 0 && loaded.rests.is_empty() && loaded.shards.iter().all(|s| s.is_empty()) {
             // Nothing depends on the old reckoning: begin anew.
             loaded.offset_ms = 0;
-            now = wall;
             loaded.last += 1;
             loaded.repairs.push(Op::put(&Record { number: loaded.last, fact: Fact::Clock(0) }));
         }
-        debug_assert!(now <= Timestamp::from_ms(u64::MAX));
         Ok(loaded)
     }
 
-    fn read_meta(&mut self, engine: &Engine, salvaged: &[Record]) -> Result<(), EngineError> {
-        let mut clock = (0, 0);
-        let mut take = |record: &Record| {
-            self.last = self.last.max(record.number);
-            if let Fact::Clock(offset_ms) = record.fact {
-                clock = clock.max((record.number, offset_ms));
+    fn read_meta(&mut self, engine: &Engine) -> Result<(), EngineError> {
+        engine.each(Space::Meta, |_, bytes| match Record::decode(bytes) {
+            Ok(record) => {
+                self.last = self.last.max(record.number);
+                if let Fact::Clock(offset_ms) = record.fact {
+                    self.offset_ms = offset_ms;
+                }
             }
-        };
-        engine.each(Space::Meta, |_, bytes| {
-            if let Ok(record) = Record::decode(bytes) {
-                take(&record);
-            }
-        })?;
-        salvaged.iter().for_each(take);
-        self.offset_ms = clock.1;
-        if let Some(record) =
-            salvaged.iter().find(|r| matches!(r.fact, Fact::Clock(_)) && r.number == clock.0)
-        {
-            self.repairs.push(Op::put(record));
-        }
-        Ok(())
+            record => self.note_unread(&record),
+        })
     }
 
     fn read_rests(&mut self, engine: &Engine, now: Timestamp) -> Result<(), EngineError> {
         engine.each(Space::Rests, |_, bytes| match Record::decode(bytes) {
-            Ok(Record { number, fact: Fact::Rest { exit, variant, until } }) => {
+            Ok(Record { number, fact }) => {
                 self.last = self.last.max(number);
-                if until > now {
-                    self.rests.push((exit, variant, until));
-                }
+                self.rest(fact, now);
             }
             record => self.note_unread(&record),
         })?;
@@ -179,25 +154,17 @@ impl Loaded {
             return;
         }
         self.stale.push(key);
-        if let Some(fact) = rest(&pin, pin.ends()) {
-            self.last += 1;
-            self.repairs.push(Op::put(&Record { number: self.last, fact: fact.clone() }));
-            if let Fact::Rest { exit, variant, until } = fact
-                && until > now
-            {
-                self.rests.push((exit, variant, until));
-            }
+        if let Some(fact) = rest(key, &pin, pin.ends()) {
+            self.repairs.push(Op::put(&Record { number, fact: fact.clone() }));
+            self.rest(fact, now);
         }
     }
 
-    /// A record that the engine does not have, and that counts.
-    fn repair(&mut self, record: Record, now: Timestamp) {
-        self.repairs.push(Op::put(&record));
-        match record.fact {
-            Fact::Pin(key, pin) => self.pin(key, *pin, record.number, now),
-            Fact::Ended { key, .. } => self.repairs.push(Op::remove(Space::Pins, key)),
-            Fact::Rest { exit, variant, until } if until > now => self.rests.push((exit, variant, until)),
-            Fact::Rest { .. } | Fact::Clock(_) | Fact::Last => {}
+    fn rest(&mut self, fact: Fact, now: Timestamp) {
+        if let Fact::Rest { key, version, exit, variant, until } = fact
+            && until > now
+        {
+            self.rests.insert((key, version), (exit, variant, until));
         }
     }
 
@@ -227,18 +194,4 @@ impl Loaded {
             Err(unread) => damage.push(unread),
         }
     }
-}
-
-/// Of each key the record with the highest number; of rests all.
-fn newest(records: &[Record]) -> HashMap<SessionKey, Record> {
-    let mut newest: HashMap<SessionKey, Record> = HashMap::new();
-    for record in records {
-        if let Fact::Pin(key, _) | Fact::Ended { key, .. } = record.fact {
-            let known = newest.get(&key).map_or(0, |known| known.number);
-            if record.number > known {
-                newest.insert(key, record.clone());
-            }
-        }
-    }
-    newest
 }

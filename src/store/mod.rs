@@ -16,11 +16,16 @@
 
 mod disk;
 mod engine;
+mod epoch;
+mod folder;
 mod journal;
 mod load;
 mod local;
 mod record;
 mod rescue;
+mod undo;
+mod writer;
+
 #[cfg(test)]
 mod tests;
 
@@ -29,7 +34,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::disk::Receipt as DiskReceipt;
+use self::epoch::Receipt as DiskReceipt;
 use self::local::Local;
 use crate::clock::Clock;
 use crate::core::code::Code;

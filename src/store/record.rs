@@ -49,8 +49,9 @@ pub(super) enum Fact {
     /// The key's pin was ended before its time, which is over at `until`:
     /// then no older record of it can be taken for a live pin.
     Ended { key: SessionKey, until: Timestamp },
-    /// The exit's room stays taken.
-    Rest { exit: ExitName, variant: Variant, until: Timestamp },
+    /// The exit's room stays taken by a pin that ended; key and version are
+    /// the pin's.
+    Rest { key: SessionKey, version: u64, exit: ExitName, variant: Variant, until: Timestamp },
     /// The wall clock is ahead of the gateway's by so many milliseconds.
     Clock(i64),
     /// There were records up to this number. Written beside removals, which
@@ -70,16 +71,39 @@ pub(super) enum Unreadable {
 impl Record {
     /// As bytes.
     pub(super) fn encode(&self) -> Vec<u8> {
-        let (kind, body) = self.fact.encode();
-        let mut bytes = Vec::with_capacity(HEAD + body.len() + CHECKSUM);
-        bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&[VERSION, kind]);
-        // Names are bounded by the configuration far below 64 KiB.
-        bytes.extend_from_slice(&u16::try_from(body.len()).unwrap_or(u16::MAX).to_le_bytes());
-        bytes.extend_from_slice(&self.number.to_le_bytes());
-        bytes.extend_from_slice(&body);
-        bytes.extend_from_slice(&xxh3_64(&bytes).to_le_bytes());
-        bytes
+        let bytes = match &self.fact {
+            Fact::Pin(key, pin) => return Self::encode_pin(self.number, *key, pin),
+            Fact::Ended { key, until } => {
+                let mut bytes = Writer::new(ENDED, self.number);
+                bytes.array(key.as_bytes());
+                bytes.number(until.as_ms());
+                bytes
+            }
+            Fact::Rest { key, version, exit, variant, until } => {
+                let mut bytes = Writer::new(REST, self.number);
+                bytes.array(key.as_bytes());
+                bytes.array(&version.to_le_bytes());
+                bytes.exit(exit);
+                bytes.variant(variant);
+                bytes.number(until.as_ms());
+                bytes
+            }
+            Fact::Clock(offset_ms) => {
+                let mut bytes = Writer::new(CLOCK, self.number);
+                bytes.array(&offset_ms.to_le_bytes());
+                bytes
+            }
+            Fact::Last => Writer::new(LAST, self.number),
+        };
+        bytes.finish()
+    }
+
+    /// As [`Record::encode`] of a [`Fact::Pin`] that need not be made for it.
+    pub(super) fn encode_pin(number: u64, key: SessionKey, pin: &Pin) -> Vec<u8> {
+        let mut bytes = Writer::new(PIN, number);
+        bytes.array(key.as_bytes());
+        bytes.pin(pin);
+        bytes.finish()
     }
 
     /// From exactly the bytes of one record.
@@ -137,34 +161,6 @@ impl Record {
 }
 
 impl Fact {
-    fn encode(&self) -> (u8, Vec<u8>) {
-        let mut body = Writer(Vec::with_capacity(160));
-        let kind = match self {
-            Self::Pin(key, pin) => {
-                body.0.extend_from_slice(key.as_bytes());
-                body.pin(pin);
-                PIN
-            }
-            Self::Ended { key, until } => {
-                body.0.extend_from_slice(key.as_bytes());
-                body.number(until.as_ms());
-                ENDED
-            }
-            Self::Rest { exit, variant, until } => {
-                body.exit(exit);
-                body.variant(variant);
-                body.number(until.as_ms());
-                REST
-            }
-            Self::Clock(offset_ms) => {
-                body.0.extend_from_slice(&offset_ms.to_le_bytes());
-                CLOCK
-            }
-            Self::Last => LAST,
-        };
-        (kind, body.0)
-    }
-
     /// The checksum was right, so what does not fit was not written by this
     /// version.
     fn decode(kind: u8, body: &[u8]) -> Result<Self, Unreadable> {
@@ -186,9 +182,33 @@ const TOKEN: u8 = 1;
 const V4: u8 = 4;
 const V6: u8 = 6;
 
+/// A record in the making.
 struct Writer(Vec<u8>);
 
 impl Writer {
+    fn new(kind: u8, number: u64) -> Self {
+        let mut bytes = Self(Vec::with_capacity(192));
+        bytes.array(&MAGIC);
+        bytes.array(&[VERSION, kind]);
+        bytes.array(&[0; 2]); // the length; see `finish`
+        bytes.array(&number.to_le_bytes());
+        bytes
+    }
+
+    /// Fills in the length and adds the checksum. (Names are bounded by the
+    /// configuration far below 64 KiB; one that is not could not be read.)
+    fn finish(mut self) -> Vec<u8> {
+        let len = u16::try_from(self.0.len() - HEAD).unwrap_or(u16::MAX);
+        self.0[6..8].copy_from_slice(&len.to_le_bytes());
+        let checksum = xxh3_64(&self.0);
+        self.array(&checksum.to_le_bytes());
+        self.0
+    }
+
+    fn array<const N: usize>(&mut self, bytes: &[u8; N]) {
+        self.0.extend_from_slice(bytes);
+    }
+
     fn pin(&mut self, pin: &Pin) {
         self.text(&pin.user);
         self.text(pin.session.as_str());
@@ -199,14 +219,14 @@ impl Writer {
         }
         self.exit(&pin.exit);
         self.variant(&pin.variant);
-        self.0.extend_from_slice(&pin.via.to_le_bytes());
+        self.array(&pin.via.to_le_bytes());
         self.number(pin.made.as_ms());
         self.number(millis(pin.expires, pin.made));
         self.number(pin.idle.map_or(0, |idle| u64::from(idle.as_secs())));
         self.number(millis(pin.used, pin.made));
         self.number(u64::from(pin.rest_s));
         self.number(u64::from(pin.packed_moves()));
-        self.0.extend_from_slice(&pin.version.to_le_bytes());
+        self.array(&pin.version.to_le_bytes());
     }
 
     fn exit(&mut self, exit: &ExitName) {
@@ -219,11 +239,11 @@ impl Writer {
             Variant::None => self.0.push(NO_VARIANT),
             Variant::Address(IpAddr::V4(ip)) => {
                 self.0.push(V4);
-                self.0.extend_from_slice(&ip.octets());
+                self.array(&ip.octets());
             }
             Variant::Address(IpAddr::V6(ip)) => {
                 self.0.push(V6);
-                self.0.extend_from_slice(&ip.octets());
+                self.array(&ip.octets());
             }
             Variant::Token(token) => {
                 self.0.push(TOKEN);
@@ -308,7 +328,13 @@ impl<'a> Reader<'a> {
     }
 
     fn rest(&mut self) -> Option<Fact> {
-        Some(Fact::Rest { exit: self.exit()?, variant: self.variant()?, until: self.timestamp()? })
+        Some(Fact::Rest {
+            key: self.key()?,
+            version: u64::from_le_bytes(self.array()?),
+            exit: self.exit()?,
+            variant: self.variant()?,
+            until: self.timestamp()?,
+        })
     }
 
     fn filter(&mut self) -> Option<Filter> {
@@ -351,5 +377,155 @@ impl<'a> Reader<'a> {
             same_address: moves & 1 == 1,
             version,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn variant() -> impl Strategy<Value = Variant> {
+        prop_oneof![
+            Just(Variant::None),
+            any::<IpAddr>().prop_map(Variant::Address),
+            "[a-z0-9]{1,40}".prop_map(|token| Variant::Token(token.as_str().into())),
+        ]
+    }
+
+    prop_compose! {
+        fn pin()(
+            user in "[a-zA-Z0-9._-]{1,64}",
+            session in "[!-~]{1,128}",
+            labels in prop::collection::vec((0..10_usize, "[a-z0-9]{1,20}"), 0..4),
+            (pool, id) in ("[a-z0-9-]{1,20}", "[ -~]{1,80}"),
+            variant in variant(),
+            (made, life, used) in (0..4_000_000_000_000_u64, 0..604_800_001_u64, 0..604_800_001_u64),
+            idle in 0..604_801_u64,
+            (via, rest_s, moves, version) in (any::<u32>(), any::<u32>(), 0..1_u32 << 31, any::<u64>()),
+            same_address in any::<bool>(),
+        ) -> Pin {
+            Pin {
+                user: user.as_str().into(),
+                session: SessionId::new(&session).unwrap(),
+                filter: Filter::new(
+                    labels.iter().map(|(n, value)| (crate::core::session::LABEL_KEYS[*n], value.as_str())),
+                ),
+                exit: ExitName { pool: pool.as_str().into(), id: id.as_str().into() },
+                variant,
+                via,
+                made: Timestamp::from_ms(made),
+                expires: Timestamp::from_ms(made + life),
+                idle: Ttl::from_secs(idle),
+                used: Timestamp::from_ms(made + used),
+                rest_s,
+                moves,
+                same_address,
+                version,
+            }
+        }
+    }
+
+    fn record() -> impl Strategy<Value = Record> {
+        let key = any::<[u8; 16]>().prop_map(SessionKey::from_bytes);
+        let until = any::<u64>().prop_map(Timestamp::from_ms);
+        let fact = prop_oneof![
+            4 => (key.clone(), pin()).prop_map(|(key, pin)| Fact::Pin(key, Box::new(pin))),
+            1 => (key.clone(), until.clone()).prop_map(|(key, until)| Fact::Ended { key, until }),
+            1 => (key, any::<u64>(), pin(), until).prop_map(|(key, version, pin, until)| Fact::Rest {
+                key,
+                version,
+                exit: pin.exit,
+                variant: pin.variant,
+                until,
+            }),
+            1 => any::<i64>().prop_map(Fact::Clock),
+            1 => Just(Fact::Last),
+        ];
+        (any::<u64>(), fact).prop_map(|(number, fact)| Record { number, fact })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(record in record()) {
+            let bytes = record.encode();
+            prop_assert_eq!(Record::number_of(&bytes), Some(record.number));
+            prop_assert_eq!(Record::decode(&bytes), Ok(record));
+        }
+
+        #[test]
+        fn what_is_not_as_written_is_not_read(record in record(), at in any::<usize>(), by in 1..=255_u8) {
+            let mut bytes = record.encode();
+            let at = at % bytes.len();
+            prop_assert_eq!(Record::decode(&bytes[..at]), Err(Unreadable::Garbled));
+            bytes[at] ^= by;
+            prop_assert_eq!(Record::decode(&bytes), Err(Unreadable::Garbled));
+        }
+
+        #[test]
+        fn records_are_found_between_anything(
+            parts in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..30), record()), 0..5),
+            cut in 1..20_usize,
+        ) {
+            let mut bytes = Vec::new();
+            for (noise, record) in &parts {
+                bytes.extend_from_slice(noise);
+                bytes.extend_from_slice(&MAGIC[..cut % 4]);
+                bytes.extend_from_slice(&record.encode());
+            }
+            let found: Vec<_> = Record::scan(&bytes).map(Result::unwrap).collect();
+            let all: Vec<_> = parts.into_iter().map(|(_, record)| record).collect();
+            prop_assert_eq!(&found, &all);
+            // The last one is cut short: all others are found.
+            bytes.truncate(bytes.len().saturating_sub(cut));
+            let found = Record::scan(&bytes).count();
+            prop_assert_eq!(found, all.len().saturating_sub(1));
+        }
+
+        #[test]
+        fn noise_is_no_record_and_no_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(Record::decode(&bytes).is_err());
+            prop_assert_eq!(Record::scan(&bytes).count(), 0);
+        }
+    }
+
+    #[test]
+    fn a_later_version_is_told_from_damage() {
+        let mut bytes = Record { number: 7, fact: Fact::Last }.encode();
+        let end = bytes.len() - CHECKSUM;
+        for (at, value) in [(4, VERSION + 1), (5, 99)] {
+            let mut bytes = bytes.clone();
+            bytes[at] = value;
+            let checksum = xxh3_64(&bytes[..end]).to_le_bytes();
+            bytes[end..].copy_from_slice(&checksum);
+            assert_eq!(Record::decode(&bytes), Err(Unreadable::Newer));
+        }
+        bytes[4] = VERSION + 1;
+        assert_eq!(Record::decode(&bytes), Err(Unreadable::Garbled));
+    }
+
+    /// Pins that were written by version 0.1 are read for ever.
+    #[test]
+    fn the_first_version_is_still_read() {
+        let bytes = include_bytes!("testdata/pin-v1.bin");
+        let pin = Pin {
+            user: "acme".into(),
+            session: SessionId::new("checkout-1").unwrap(),
+            filter: Filter::new([("country", "US"), ("city", "New York")]),
+            exit: ExitName { pool: "us".into(), id: "2001:db8:7::/64".into() },
+            variant: Variant::Address("2001:db8:7::1".parse().unwrap()),
+            via: 0xdead_beef,
+            made: Timestamp::from_ms(1_700_000_000_000),
+            expires: Timestamp::from_ms(1_700_000_600_000),
+            idle: Ttl::from_secs(60),
+            used: Timestamp::from_ms(1_700_000_030_000),
+            rest_s: 3600,
+            moves: 2,
+            same_address: true,
+            version: 0x0123_4567_89ab_cdef,
+        };
+        let record = Record { number: 42, fact: Fact::Pin(pin.key(), Box::new(pin)) };
+        assert_eq!(Record::decode(bytes), Ok(record));
     }
 }

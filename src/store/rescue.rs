@@ -20,7 +20,7 @@ pub(super) struct Rescued {
     /// The highest number.
     pub(super) last: u64,
     keyed: HashMap<SessionKey, Record>,
-    rests: HashMap<u64, Record>,
+    rests: HashMap<(SessionKey, u64), Record>,
     clock: Option<Record>,
 }
 
@@ -53,7 +53,7 @@ impl Rescued {
         self.last = self.last.max(record.number);
         let place = match &record.fact {
             Fact::Pin(key, _) | Fact::Ended { key, .. } => self.keyed.get_mut(key),
-            Fact::Rest { .. } => self.rests.get_mut(&record.number),
+            Fact::Rest { key, version, .. } => self.rests.get_mut(&(*key, *version)),
             Fact::Clock(_) => self.clock.as_mut(),
             Fact::Last => return,
         };
@@ -67,7 +67,7 @@ impl Rescued {
     fn insert(&mut self, record: Record) {
         match &record.fact {
             Fact::Pin(key, _) | Fact::Ended { key, .. } => drop(self.keyed.insert(*key, record)),
-            Fact::Rest { .. } => drop(self.rests.insert(record.number, record)),
+            Fact::Rest { key, version, .. } => drop(self.rests.insert((*key, *version), record)),
             Fact::Clock(_) => self.clock = Some(record),
             Fact::Last => {}
         }

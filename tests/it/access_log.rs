@@ -95,6 +95,7 @@ fn a_lost_client_is_recorded_too() {
     client.send(get(&origin.url("/held"), &basic("acme-session-a")));
     origin.wait_count(1);
     client.reset();
+    origin.release();
     let line = gateway.access(0);
     assert_eq!(line.field("session").as_deref(), Some("a"), "{}", line.0);
 }

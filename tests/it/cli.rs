@@ -37,8 +37,7 @@ fn every_finding_is_named_at_once_with_its_place() {
     let text = "{\n  \"pools\": [\n    {\n      \"name\": \"p\",\n      \"exits\": [\n        \"127.0.0.300\",\n        \
                 { \"id\": \"a\", \"via\": \"direct\", \"weigth\": 2 },\n        { \"id\": \"a\", \"via\": \"127.0.0.2\" }\n      ],\n      \
                 \"attempts\": -1\n    }\n  ]\n}\n";
-    let mut setup = Setup::addresses(1).file("pools/p.json", text);
-    setup.config["sessions"]["default_ttl"] = "soon".into();
+    let setup = Setup::addresses(1).file("pools/p.json", text);
     refuses(
         &setup,
         &[
@@ -50,10 +49,16 @@ fn every_finding_is_named_at_once_with_its_place() {
             "pools[0].exits[2]",
             "p.json:10",
             "pools[0].attempts",
-            "moorgate.json",
-            "sessions.default_ttl",
         ],
     );
+}
+
+#[test]
+fn findings_of_the_configuration_do_not_hide_those_of_its_pools() {
+    let mut setup = Setup::new(json!(["127.0.0.300"]));
+    setup.config["sessions"]["default_ttl"] = "soon".into();
+    setup.config["limits"] = json!({ "connection": 1 });
+    refuses(&setup, &["sessions.default_ttl", "limits.connection", "p.json", "pools[0].exits[0]"]);
 }
 
 #[test]
@@ -75,7 +80,10 @@ fn each_fault_of_a_pool_file_is_refused() {
     refuses(&exit(json!({ "via": "direct", "max_ttl": "200h" })), &["max_ttl"]);
     refuses(&exit(json!({ "via": "direct", "state": "asleep" })), &["state"]);
     refuses(&exit("http://u:${MISSING_SECRET}@127.0.0.1:1".into()), &["MISSING_SECRET"]);
-    refuses(&exit("http://u-{sesion}:p@127.0.0.1:1".into()), &["sesion"]);
+    refuses(
+        &exit("http://u-{sesion}:p@127.0.0.1:1".into()),
+        &["pools[0].exits[0]", "did you mean {session}"],
+    );
     refuses(&Setup::new(json!(["127.0.0.2", "127.0.0.2"])), &["pools[0].exits[1]", "127.0.0.2"]);
     let alike = json!([{ "id": "a-b", "via": "direct" }, { "id": "a_b", "via": "127.0.0.2" }]);
     refuses(&Setup::new(alike), &["a_b"]);
@@ -137,7 +145,9 @@ fn check_prints_what_would_run() {
     let (status, out, err) = moorgate(&setup, &["check", "--config", "moorgate.json"]);
     let said = format!("{out}{err}");
     assert_eq!(status, 0, "{said}");
-    for part in ["127.0.0.1:0", "acme", "127.0.0.2", "http://127.0.0.1:3128", "later", "stick"] {
+    for part in
+        ["127.0.0.1:0", "acme", "127.0.0.2", "http://127.0.0.1:3128", "later", "may change their address"]
+    {
         assert!(said.contains(part), "no {part:?} in\n{said}");
     }
     assert!(!said.contains("hidden") && !said.contains(PASSWORD), "{said}");
@@ -181,7 +191,8 @@ fn explain(setup: &Setup, credential: &str) -> (i32, Value) {
 
 #[test]
 fn explain_says_what_a_credential_means() {
-    let setup = Setup::addresses(3);
+    let mut setup = Setup::addresses(3);
+    setup.pools["pools"][0]["labels"] = json!({ "country": "us" });
     let name = "acme-session-a1-ttl-1h30m-idle-5m-exit-e2-failover-off-country-US";
     let (status, meaning) = explain(&setup, name);
     assert_eq!(status, 0, "{meaning}");
@@ -238,4 +249,14 @@ fn help_and_version_are_no_errors() {
         assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("moorgate"));
     }
     assert_eq!(run(dir.path(), &["no-such-command"], "").status.code(), Some(2));
+}
+
+#[test]
+fn the_demo_tells_its_story_and_all_of_it_holds() {
+    let (status, out, err) = moorgate(&Setup::addresses(1), &["demo"]);
+    assert_eq!(status, 0, "{out}{err}");
+    for act in ["rotation", "stickiness", "failover", "restart", "All of it held."] {
+        assert!(out.contains(act), "no {act} in\n{out}");
+    }
+    assert!(out.lines().count() < 15, "a report that is read at a glance:\n{out}");
 }

@@ -161,10 +161,11 @@ fn squid_and_tinyproxy_and_microsocks() {
 
 #[test]
 fn real_proxies_that_refuse_our_credential() {
-    let tinyproxy = Program::tinyproxy("up", "secret");
+    let squid = Program::strict_squid();
     let microsocks = Program::microsocks(Some(("up", "secret")));
     for via in [
-        format!("http://up:wrong@{}", tinyproxy.address),
+        format!("http://{}", squid.address),
+        format!("http://up:wrong@{}", squid.address),
         format!("socks5://up:wrong@{}", microsocks.address),
         format!("socks5://{}", microsocks.address),
     ] {

@@ -15,6 +15,7 @@
 mod access_log;
 mod blame;
 mod bodies;
+mod broken_off;
 mod claim;
 mod cli;
 mod connect;
@@ -32,6 +33,8 @@ mod plain;
 mod pools;
 mod prefixes;
 mod reload;
+mod resources;
 mod rotation;
+mod slow;
 mod targets;
 mod users;

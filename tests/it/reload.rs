@@ -89,19 +89,16 @@ fn pins_of_a_pool_that_is_away_are_kept() {
 }
 
 #[test]
-fn sighup_reloads_at_once_also_the_configuration() {
+fn sighup_reloads_at_once() {
     let gateway = Setup::addresses(1).start();
-    let mut setup = Setup::addresses(1);
-    setup.config["users"][0]["password"] = "changed".into();
-    gateway.replace("moorgate.json", setup.config.to_string());
-    gateway.write_pools(&pools(addresses(2)));
-    let start = Instant::now();
-    gateway.signal(Signal::HUP);
-    let fields = crate::harness::request::basic_as("acme-exit-e2", "changed");
-    let ask =
-        || gateway.client().send(crate::harness::request::connect("127.0.0.1:1", &fields)).answer("CONNECT");
-    eventually("both are in force", PATIENCE, || (ask().code() == "target_refused").then_some(()));
-    assert!(start.elapsed() < Duration::from_millis(1000), "{:?}", start.elapsed());
+    for n in 2..5 {
+        // Sooner than any look at the file could be.
+        gateway.write_pools(&pools(addresses(n)));
+        let start = Instant::now();
+        gateway.signal(Signal::HUP);
+        joins(&gateway, n, PATIENCE);
+        assert!(start.elapsed() < Duration::from_millis(500), "{:?}", start.elapsed());
+    }
 }
 
 #[test]
@@ -116,7 +113,7 @@ fn an_invalid_file_leaves_the_old_pools_in_force_and_says_where() {
             21,
             "pools[0].exits[0].via",
         ),
-        ("{\"pools\": [\n {\"name\": \"p\", \"exit\": []}]}", 2, 15, "pools[0]"),
+        ("{\"pools\": [\n {\"name\": \"p\", \"exit\": []}]}", 2, 16, "pools[0].exit"),
         (
             "{\"pools\": [{\"name\": \"p\",\n\"attempts\": \"three\", \"exits\": [\"direct\"]}]}",
             2,

@@ -82,7 +82,9 @@ fn deny_wins_over_allow() {
     forbidden(&gateway, "10.1.1.1:80");
     forbidden(&gateway, "bad.example.com:80");
     forbidden(&gateway, "BAD.example.com.:80");
-    forbidden(&gateway, "example.org:80");
+    // Where only names are allowed, no other name is looked up.
+    let targets = json!({ "private": true, "allow": ["*.example.com"] });
+    forbidden(&Setup::addresses(1).config("targets", targets).start(), "example.org:80");
 }
 
 #[test]
@@ -132,7 +134,7 @@ fn an_upstream_in_our_own_network_is_not_trusted_to_resolve() {
     // upstream stands in our network, its answer is looked at first.
     forbidden(&with(json!({})), &target);
     with(json!({ "private": true, "resolve": "always" })).tunnel("acme", &target);
-    let unresolvable = with(json!({ "private": true, "resolve": "always" }));
+    let unresolvable = with(json!({ "private": ["127.0.0.0/8"], "resolve": "always" }));
     unresolvable.connect("acme", "no.such.name.invalid:80").1.fails(502, "target_unresolvable");
     let left_alone = with(json!({ "private": true, "resolve": "never" }));
     let before = upstream.count();

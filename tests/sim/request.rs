@@ -24,7 +24,7 @@ use super::history::{Answer, Failed};
 use super::life::{Tag, Who};
 use super::mistake::Mistake;
 use super::route::Change;
-use super::stage::{Link, Stage};
+use super::stage::{Link, Stage, refusal};
 use super::store::{Claim, Refused};
 use super::truth::{Dialled, Step};
 
@@ -181,7 +181,10 @@ impl Request {
         {
             stage.history.count("left by a kept connection");
             self.at = At::Receipt { claim, link };
-            return if stage.is(Mistake::KeptLinkDoesNotWait) { self.settle_now(stage) } else { () };
+            if stage.is(Mistake::KeptLinkDoesNotWait) {
+                self.settle_now(stage);
+            }
+            return;
         }
         match self.pool.resume(&claim.pin.exit.id, &claim.pin.variant, now) {
             Ok(pick) => self.use_pick(claim, pick, stage.history.step, stage),
@@ -238,7 +241,7 @@ impl Request {
         let (exit, now) = (pick.exit.name.clone(), stage.store.now());
         let (step, target) = (stage.history.step, self.target.to_string());
         stage.history.truth.dialled(&exit, &pick.variant, &target, began, outcome, step);
-        let after = pick.attempt.failed(blame, &self.target, now);
+        let after = pick.attempt.failed(blame, &refusal(), &self.target, now);
         let mistaken = blame == Blame::Target && stage.is(Mistake::TargetsFaultIsExits);
         let failure = Failure {
             blame: if mistaken { Blame::Exit } else { blame },

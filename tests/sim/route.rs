@@ -8,7 +8,7 @@ use moorgate::core::pin::{ExitName, Pin};
 use moorgate::core::pins::Only;
 use moorgate::core::session::{Filter, SessionKey};
 use moorgate::core::time::{Timestamp, Ttl};
-use moorgate::state::{NewPin, NoExit, Pick};
+use moorgate::state::{NewPin, Pick};
 
 use super::history::{Maker, Mover};
 use super::life::Tag;
@@ -49,7 +49,12 @@ impl Request {
             ask.ttl = Ttl::MIN;
         }
         let mut placed = self.pool.place(&ask, now, stage.rng);
-        if placed.as_ref().is_err_and(NoExit::lacks_room) {
+        let crowded = match &placed {
+            Err(none) => none.lacks_room(),
+            Ok(pick) => pick.shares_address(),
+        };
+        if crowded {
+            drop(placed);
             stage.store.sweep(stage.at);
             placed = self.pool.place(&ask, now, stage.rng);
         }
@@ -117,7 +122,10 @@ impl Request {
             Err(Refused) => return self.fail(Code::StoreUnavailable, stage),
             Ok(None) => {
                 drop(pick);
-                return if change.away { () } else { self.claim(stage) };
+                if !change.away {
+                    self.claim(stage);
+                }
+                return;
             }
             Ok(Some(claim)) => claim,
         };
@@ -176,7 +184,7 @@ impl Request {
             }
             Ok(Leave::Move { siblings_only, only }) => (siblings_only, only),
             Err(_) if away => return,
-            Err(_) => return self.fail(Code::ExitDown, stage),
+            Err(_) => return self.fail(down_code(down), stage),
         };
         self.moves += 1;
         let not: Vec<_> = self.tried.iter().chain([&claim.pin.exit]).cloned().collect();
@@ -194,7 +202,7 @@ impl Request {
         match self.pool.place(&ask, now, stage.rng) {
             Ok(pick) => self.change(claim, pick, only, away, stage),
             Err(_) if away => {}
-            Err(_) => self.fail(Code::ExitDown, stage),
+            Err(_) => self.fail(down_code(down), stage),
         }
     }
 
@@ -219,6 +227,11 @@ impl Request {
 
 fn new_pin<'a>(key: SessionKey, filter: &'a Filter, ttl: Ttl, not: &'a [ExitName]) -> NewPin<'a> {
     NewPin { key, filter, exit: None, ttl, not, address: None, siblings_only: false }
+}
+
+/// A vendor that refuses every token does not make the exit down.
+fn down_code(down: Down) -> Code {
+    if down == Down::TokenLost { Code::ExitFailed } else { Code::ExitDown }
 }
 
 fn left(pin: &Pin, now: Timestamp) -> Ttl {

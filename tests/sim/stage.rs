@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use moorgate::core::code::Code;
 use moorgate::core::exit::Exit;
 use moorgate::core::failover::Failure;
+use moorgate::core::fault::Fault;
 use moorgate::core::pin::Variant;
 use moorgate::core::session::SessionKey;
 use moorgate::core::target::Target;
@@ -56,7 +58,12 @@ impl Link {
             attempt.succeeded(now);
             return None;
         };
-        let after = attempt.failed(blame, &self.target, now);
+        let after = attempt.failed(blame, &refusal(), &self.target, now);
         Some(Failure { blame, ejected_until: after.ejected_until, token_lost: after.token_lost })
     }
+}
+
+/// What the simulation's exits and targets say: nobody reads it.
+pub fn refusal() -> Fault {
+    Fault::new(Code::ExitFailed, "refused")
 }

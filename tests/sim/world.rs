@@ -362,7 +362,7 @@ impl World {
     fn look(&mut self) {
         let Ok(gateway) = &mut self.gateway else { return };
         gateway.tell_ends(&mut self.history);
-        if self.history.step % 16 == 0 {
+        if self.history.step.is_multiple_of(16) {
             gateway.check(self.files.names(), &mut self.history);
         }
     }

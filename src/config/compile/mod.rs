@@ -72,7 +72,15 @@ pub(super) fn config(source: &ConfigSource, env: &Environment) -> Result<(Config
     });
     match made {
         Some(config) if findings.count() == 0 => Ok((config, warnings)),
-        _ => Err(findings.in_order()),
+        // What is wrong with the pools is told with it, to be mended at once.
+        Some(config) => {
+            findings = findings.in_order();
+            if let Err(pools) = load_pools(&config, env) {
+                findings.append(pools);
+            }
+            Err(findings)
+        }
+        None => Err(findings.in_order()),
     }
 }
 
@@ -101,6 +109,7 @@ fn compile(source: &ConfigSource, reading: &mut Reading<'_>) -> Option<Config> {
         via: file.via.unwrap_or(false),
         log: log(&file.log.unwrap_or_default()),
         folder: folder.to_owned(),
+        source: source.clone(),
         pool_names,
     })
 }

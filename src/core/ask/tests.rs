@@ -96,7 +96,7 @@ fn judgement_has_an_order() {
     check("-pool-eu_west-session-a-ttl-61m", "ttl_out_of_range");
     check("-pool-secret-exit-nowhere", "pool_forbidden");
     check("-exit-nowhere", "exit_unknown");
-    check("-exit-ams_1-country-us", "parameter_conflict");
+    check("-exit-ams_1-country-us", "us - on [country=us]");
 }
 
 #[test]

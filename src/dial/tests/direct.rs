@@ -24,7 +24,7 @@ async fn each_kind_leaves_from_its_address() {
         let dialed = case.dial().await.unwrap();
         let (_, from) = origin.accept().await.unwrap();
         assert_eq!(from.ip(), ip(expected));
-        assert_eq!(dialed.local, Some(from));
+        assert_eq!(dialed.wire.tcp().unwrap().local_addr().unwrap(), from);
         assert_eq!(dialed.form, Form::Origin);
     }
 }
@@ -60,7 +60,7 @@ async fn the_targets_failures_are_the_targets() {
 #[tokio::test]
 async fn a_target_that_swallows_packets_is_a_timeout() {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     socket.listen(0).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     let mut queued = Vec::new();

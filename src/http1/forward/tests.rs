@@ -27,7 +27,7 @@ fn send(head: &str, onward: &Onward<'_>) -> String {
 }
 
 fn onward<'a>(target: &'a Target, path: &'a str, form: Form<'a>) -> Onward<'a> {
-    Onward { target, path, form, close: false, via: None }
+    Onward { target, path, form, via: None }
 }
 
 #[track_caller]
@@ -121,11 +121,11 @@ fn an_upstream_gets_its_own_credential_and_a_via_when_asked() {
     let secret = Secret::new("Basic dXA=");
     let form = Form::Absolute { credential: Some(&secret) };
     let head = "GET http://e.x/a HTTP/1.1\r\nHost: e.x\r\nProxy-Authorization: Basic bWU=\r\nVia: 1.1 a";
-    let sent = send(head, &Onward { close: true, via: Some("moorgate"), ..onward(&target, "/a", form) });
+    let sent = send(head, &Onward { via: Some("moorgate"), ..onward(&target, "/a", form) });
     assert_eq!(
         sent,
         "GET http://e.x/a HTTP/1.1\r\nHost: e.x\r\nVia: 1.1 a\r\nVia: 1.1 moorgate\r\n\
-         Proxy-Authorization: Basic dXA=\r\nConnection: close\r\n\r\n"
+         Proxy-Authorization: Basic dXA=\r\n\r\n"
     );
 }
 
@@ -296,7 +296,7 @@ fn strays(received: &Fields, sent: &Fields) -> bool {
 proptest! {
     #[test]
     fn a_forwarded_request_has_the_same_body_and_one_host(
-        lines in lines(), version in prop::sample::select(vec!["1.0", "1.1"]), close in any::<bool>(),
+        lines in lines(), version in prop::sample::select(vec!["1.0", "1.1"]),
     ) {
         let bytes = format!("POST http://e.x/ HTTP/{version}{lines}\r\n\r\n");
         let read = parse_request(bytes.as_bytes(), &mut Scan::default(), &HeadLimits::default());
@@ -304,7 +304,7 @@ proptest! {
         let Ok(asked) = framing::request(&head) else { return Ok(()) };
         let target = target("e.x", 8080);
         let mut out = Vec::new();
-        request(&mut out, &head, &asked, &Onward { close, ..onward(&target, "/", Form::Origin) });
+        request(&mut out, &head, &asked, &onward(&target, "/", Form::Origin));
         let read = parse_request(&out, &mut Scan::default(), &HeadLimits::default());
         let (sent, eaten) = read.unwrap().unwrap();
         prop_assert_eq!(eaten, out.len());
@@ -314,7 +314,7 @@ proptest! {
         let again = framing::request(&sent).unwrap();
         prop_assert_eq!((again.body, again.upgrade), (asked.body, asked.upgrade));
         prop_assert_eq!(again.expects_continue, asked.expects_continue);
-        prop_assert_eq!(again.persists, !close || asked.upgrade);
+        prop_assert!(again.persists);
     }
 
     #[test]

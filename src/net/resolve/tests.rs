@@ -11,7 +11,7 @@ use super::*;
 /// of `v4`, `v6`, `lo`, `lo6` (has a public address, a loopback address),
 /// `nx`, `fail`, `mute`, `mute6`, `brief` (a ttl of 0).
 pub(crate) struct NameServer {
-    address: SocketAddr,
+    address: std::net::SocketAddr,
     queries: Arc<AtomicUsize>,
 }
 

@@ -59,13 +59,6 @@ async fn a_reset_wire_is_dropped_with_rst() {
 }
 
 #[tokio::test]
-async fn addresses_are_the_sockets() {
-    let (near, far) = tcp_pair().await;
-    assert_eq!(near.peer_addr(), Some(far.local_addr().unwrap()));
-    assert_eq!(near.local_addr(), Some(far.peer_addr().unwrap()));
-}
-
-#[tokio::test]
 async fn a_kept_wire_is_stale_once_anything_came() {
     let (mut near, far) = tcp_pair().await;
     assert!(!near.is_stale());

@@ -7,7 +7,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -189,7 +189,7 @@ impl Ask for Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        let Ok(running) = self.running.get_mut() else { return };
+        let running = self.running.get_mut().unwrap_or_else(PoisonError::into_inner);
         if let Some(mut child) = running.child.take() {
             let _ = child.kill();
             let _ = child.wait();

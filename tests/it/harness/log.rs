@@ -92,8 +92,9 @@ impl Log {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() || lines.ended {
-                let all: String = lines.lines.iter().map(|line| format!("{}\n", line.0)).collect();
-                panic!("{} of {count} lines say {what}; the log:\n{all}", found.len());
+                // Not under the lock, which others want after the panic.
+                drop(lines);
+                panic!("{} of {count} lines say {what}; the log:\n{}", found.len(), self.text());
             }
             lines = self.0.more.wait_timeout(lines, left).unwrap().0;
         }

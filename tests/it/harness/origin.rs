@@ -161,7 +161,7 @@ impl Connection {
                 released.wait_for(|released| *released).await.ok()?;
                 self.plain(method, "released").await
             }
-            ("status", status) => self.send(format!("HTTP/1.1 {status}\r\n\r\n")).await,
+            ("status", status) => self.send(format!("HTTP/1.1 {status} As Asked\r\n\r\n")).await,
             ("stream", size) => self.stream(size.parse().ok()?).await,
             ("ws", _) => self.upgrade().await,
             ("reset", _) => {

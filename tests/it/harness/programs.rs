@@ -24,11 +24,23 @@ pub struct Program {
 impl Program {
     /// Squid, without a cache.
     pub fn squid() -> Self {
+        Self::run_squid("http_access allow all\n")
+    }
+
+    /// Squid, which asks everybody for a credential that nobody has.
+    pub fn strict_squid() -> Self {
+        Self::run_squid(
+            "auth_param basic program /usr/lib/squid/basic_ncsa_auth /dev/null\n\
+             acl known proxy_auth REQUIRED\nhttp_access allow known\nhttp_access deny all\n",
+        )
+    }
+
+    fn run_squid(access: &str) -> Self {
         let ip = own_address();
         Self::run("squid", ip, |dir| {
             let dir = dir.display();
             let text = format!(
-                "http_port {ip}:3128\ntcp_outgoing_address {ip}\nhttp_access allow all\ncache deny all\n\
+                "http_port {ip}:3128\ntcp_outgoing_address {ip}\n{access}cache deny all\n\
                  pid_filename none\naccess_log none\ncache_log {dir}/cache.log\ncoredump_dir {dir}\n\
                  netdb_filename none\npinger_enable off\nmax_filedescriptors 256\nshutdown_lifetime 0 seconds\n\
                  dns_nameservers 127.0.0.1\nvisible_hostname squid.test\n"

@@ -1,0 +1,97 @@
+//! A client's connection, and a request on it.
+//!
+//! Owns: what the two kinds of request are given and give back, and how a
+//! request that failed is answered.
+//! Must not know: how a request is served.
+
+use std::net::SocketAddr;
+
+use super::intake::say;
+use super::link::Kept;
+use super::tunnel::Tunnel;
+use super::{Shared, body};
+use crate::core::fault::Fault;
+use crate::http1::answer::{self, FaultContext};
+use crate::http1::framing::{Asked, BodyKind};
+use crate::http1::head::RequestHead;
+use crate::net::wire::Wire;
+use crate::observe::access::Record;
+
+/// A client's connection between two requests.
+pub(super) struct Client {
+    pub(super) wire: Wire,
+    pub(super) address: SocketAddr,
+    /// Connections to targets that its next requests may use.
+    pub(super) kept: Kept,
+}
+
+impl Client {
+    /// A connection that has served nothing yet.
+    pub(super) fn new(wire: Wire, address: SocketAddr) -> Self {
+        Self { wire, address, kept: Kept::default() }
+    }
+}
+
+/// What becomes of the connection.
+pub(super) enum Next {
+    /// It takes another request.
+    Request(Client),
+    /// It was used up, or is broken.
+    Done,
+    /// It gets this and is closed.
+    Part(Wire, Vec<u8>),
+    /// It is a tunnel from now on.
+    Tunnel(Box<Tunnel>),
+}
+
+/// A request and what goes with it.
+pub(super) struct Request {
+    pub(super) head: RequestHead,
+    pub(super) asked: Asked,
+    pub(super) record: Record,
+}
+
+/// The most of a refused request's body that is read so that its connection
+/// can live on; past it, closing is cheaper.
+const MOST_THROWN: u64 = 64 * 1024;
+
+/// Answers a request that failed before any of its body was read.
+pub(super) async fn fail(shared: &Shared, mut client: Client, mut request: Request, fault: Fault) -> Next {
+    let asked = &request.asked;
+    let mut keeps = asked.persists && !fault.code().closes() && !shared.drain.is_begun();
+    // A client that waits for its 100 may or may not send its body after
+    // another answer, so what comes next cannot be told.
+    let unread = match asked.body {
+        BodyKind::None => 0,
+        BodyKind::Length(length) => length,
+        BodyKind::Chunked | BodyKind::UntilClose => u64::MAX,
+    };
+    keeps &= unread == 0 || (unread <= MOST_THROWN && !asked.expects_continue);
+    let context = FaultContext { connect: asked.connect, head_only: asked.head_only, keeps };
+    note(&mut request.record, &fault);
+    let answer = answer::fault(&fault, context);
+    if answer.closes {
+        return Next::Part(client.wire, answer.bytes);
+    }
+    drop(request);
+    let sent = say(&mut client.wire, &answer.bytes, shared).await;
+    // The answer does not wait for the body: the client may wait for it.
+    if sent && body::throw(&mut client.wire, unread, shared.settings.timeouts.body).await {
+        Next::Request(client)
+    } else {
+        Next::Done
+    }
+}
+
+/// The client has left: nobody is there to be answered.
+pub(super) fn left(mut request: Request) -> Next {
+    request.record.end = Some("client_gone");
+    Next::Done
+}
+
+/// Records a failure of ours.
+pub(super) fn note(record: &mut Record, fault: &Fault) {
+    record.status = Some(fault.code().status());
+    record.code = Some(fault.code());
+    record.detail = Some(fault.detail().to_owned());
+}
