@@ -34,6 +34,9 @@ use crate::relay::vigil::{AtEnd, Sign, Vigil};
 /// More interim answers than this are a flood.
 const MOST_INTERIM: u32 = 32;
 
+/// How a body ends that its sender broke off.
+pub(super) const BROKE_OFF: &str = "upstream_broke_off";
+
 /// The two connections of a plain request.
 pub(super) struct Exchange<'a> {
     pub(super) client: Wire,
@@ -375,7 +378,7 @@ impl<'a> Exchange<'a> {
                 Poll::Ready(Err(Broken::Sink(_))) => return Poll::Ready(Err("client_gone")),
                 Poll::Ready(Err(Broken::Fault(_))) => return Poll::Ready(Err("bad_response")),
                 Poll::Ready(Err(Broken::Source(_) | Broken::Short)) => {
-                    return Poll::Ready(Err("upstream_broke_off"));
+                    return Poll::Ready(Err(BROKE_OFF));
                 }
                 Poll::Pending => {}
             }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::client::{Client, Next, Request, fail, left, note};
-use super::exchange::{Answer, Exchange, Stopped};
+use super::exchange::{Answer, BROKE_OFF, Exchange, Stopped};
 use super::intake::say;
 use super::link::{self, Kept, Link};
 use super::presence::{self, unless_left};
@@ -148,7 +148,12 @@ impl Turn<'_> {
         self.count();
         if let Err(end) = whole {
             self.request.record.end = Some(end);
-            // Nobody must take a broken answer for a whole one.
+            // Nobody must take a broken answer for a whole one. Where its
+            // framing tells, what came of it is not taken back by a reset.
+            let framed = !sent.decode && answer.body != BodyKind::UntilClose;
+            if framed && end == BROKE_OFF {
+                return Next::Part(self.exchange.part().0, Vec::new());
+            }
             self.exchange.client.reset();
             return Next::Done;
         }

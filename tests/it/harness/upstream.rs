@@ -88,6 +88,15 @@ impl Upstream {
 
     /// An HTTP proxy over TLS, with a certificate of its own.
     pub fn https() -> Self {
+        Self::over_tls(None)
+    }
+
+    /// The same that wants a credential.
+    pub fn https_with(user: &str, password: &str) -> Self {
+        Self::over_tls(Some((user.to_owned(), password.to_owned())))
+    }
+
+    fn over_tls(credential: Option<(String, String)>) -> Self {
         let ip = own_address();
         let key = rcgen::generate_simple_self_signed([ip.to_string()]).expect("a certificate");
         let private = PrivateKeyDer::Pkcs8(key.signing_key.serialize_der().into());
@@ -96,7 +105,7 @@ impl Upstream {
             .with_single_cert(vec![key.cert.der().clone()], private)
             .expect("a TLS configuration");
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        Self::start_at(ip, Kind::Https { acceptor, pem: key.cert.pem() }, None)
+        Self::start_at(ip, Kind::Https { acceptor, pem: key.cert.pem() }, credential)
     }
 
     /// A SOCKS5 proxy.
