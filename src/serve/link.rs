@@ -210,6 +210,7 @@ async fn dial(shared: &Shared, wish: &Wish, pick: Pick, purpose: Purpose, ttl: T
         ttl,
         asked: &wish.ask.labels,
         timeouts: &wish.ask.pool.timeouts,
+        via: shared.settings.via.as_deref(),
     };
     match shared.dialer.dial(request).await {
         Ok(dialed) => {

@@ -45,7 +45,9 @@ fn thousands_of_slow_heads_slow_nobody_and_cost_little() {
         gateway.get("acme-session-good", &origin.url("/ip")).ok();
         start.elapsed()
     };
-    (0..50).for_each(|_| drop(good()));
+    for _ in 0..50 {
+        good();
+    }
     let before = anonymous_kib(gateway.pid());
     let begin = "GET http://127.0.0.1/ HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: Mozilla/5.0 (X11)\r\nX-a: ";
     let mut slow: Vec<_> = (0..count)
@@ -268,7 +270,9 @@ fn slow_clients_do_not_hold_up_a_drain() {
     let upstream_is_slow = Target::open();
     let mut silent: Vec<_> = (0..20).map(|_| gateway.client()).collect();
     let mut halves: Vec<_> = (0..20).map(|_| gateway.client()).collect();
-    halves.iter_mut().for_each(|half| drop(half.send("GET http://127.0.0.1/ HTTP/1.1\r\nX: ")));
+    for half in &mut halves {
+        half.send("GET http://127.0.0.1/ HTTP/1.1\r\nX: ");
+    }
     let mut waiting = gateway.client();
     waiting.send(get(&upstream_is_slow.url("/"), &basic("acme")));
     let _far = upstream_is_slow.accept();
