@@ -168,6 +168,7 @@ async fn pinned(
 
 /// After a failed dial: the same exit again, another, or none.
 async fn next_leg(route: &mut Route<'_>, claim: Claim, failed: Failed) -> Result<Leg, Fault> {
+    route.refresh();
     let mut next = route.course.after(claim.fresh, &failed.failure);
     if next == Next::Other {
         match route.replace(&claim, &failed.exit.name).await? {

@@ -52,7 +52,7 @@ pub struct Pick {
 
 impl Pick {
     /// Whether the room's address of a prefix is another pin's as well.
-    pub(crate) fn shares_address(&self) -> bool {
+    pub fn shares_address(&self) -> bool {
         self.room.as_ref().is_some_and(Room::is_shared)
     }
 
