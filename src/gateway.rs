@@ -126,7 +126,7 @@ fn settings(config: &Config) -> Settings {
         head: HeadLimits { bytes: config.limits.head_bytes, fields: config.limits.head_fields },
         sessions: config.limits.sessions,
         announce: config.announce,
-        via: config.via,
+        via: config.via.then(|| format!("moorgate-{:08x}", rand::random::<u32>())),
     }
 }
 

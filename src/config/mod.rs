@@ -251,6 +251,17 @@ impl Config {
         compile::config(source, &Environment::of_process())
     }
 
+    /// Reads the pool files that it names, as a reload would, and keeps
+    /// nothing: their warnings.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with them.
+    #[doc(hidden)]
+    pub fn check_pools(&self) -> Result<Vec<Finding>, Findings> {
+        load_pools(self).map(|loaded| loaded.warnings)
+    }
+
     /// What it was made of.
     pub(crate) fn source(&self) -> &ConfigSource {
         &self.source

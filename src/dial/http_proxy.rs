@@ -52,7 +52,7 @@ impl Dialer {
             match request.purpose {
                 Purpose::Plain => Ok((wire, Form::Absolute { authorization })),
                 Purpose::Tunnel => {
-                    let wire = tunnel(wire, request.exit, &vetted, login.as_ref(), authorization).await?;
+                    let wire = tunnel(wire, request, &vetted, login.as_ref(), authorization).await?;
                     Ok((wire, Form::Origin))
                 }
             }
@@ -72,7 +72,7 @@ fn basic(login: &Login) -> Secret {
 /// Asks for a tunnel. Nothing of the client's is sent but the target.
 async fn tunnel(
     mut wire: Wire,
-    exit: &Exit,
+    request: &DialRequest<'_>,
     vetted: &Vetted,
     login: Option<&Login>,
     authorization: Option<Secret>,
@@ -80,7 +80,8 @@ async fn tunnel(
     let target = vetted.target();
     let credential = authorization
         .map_or_else(String::new, |value| format!("Proxy-Authorization: {}\r\n", value.expose()));
-    let head = Secret::new(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{credential}\r\n"));
+    let via = request.via.map_or_else(String::new, |name| format!("Via: 1.1 {name}\r\n"));
+    let head = Secret::new(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{via}{credential}\r\n"));
     // An upstream may answer and close before it has read it all: what it
     // says then counts, and if it says nothing the read tells.
     let _ = wire.write_all(head.expose().as_bytes()).await;
@@ -91,7 +92,7 @@ async fn tunnel(
         // An empty rest would hold its buffer for as long as the tunnel lives.
         200..=299 if rest.is_empty() => Ok(wire),
         200..=299 => Ok(wire.with_unread(rest.freeze())),
-        _ => Err(refusal(exit, &answer, login)),
+        _ => Err(refusal(request.exit, &answer, login)),
     }
 }
 

@@ -56,6 +56,8 @@ pub(crate) struct DialRequest<'a> {
     pub asked: &'a [(&'static str, Box<str>)],
     /// How long each part may take.
     pub timeouts: &'a DialTimeouts,
+    /// Our name for the `Via` of a CONNECT, if there is to be one.
+    pub via: Option<&'a str>,
 }
 
 /// What a connection is for.

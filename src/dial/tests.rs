@@ -182,6 +182,7 @@ impl Case {
             ttl: Ttl::from_secs(600).unwrap(),
             asked: &self.asked,
             timeouts: &self.timeouts,
+            via: None,
         };
         let dialer = Dialer::new(Arc::new(resolver));
         fn assert_send<T: Send>(future: T) -> T {
@@ -228,6 +229,7 @@ fn a_label_is_as_the_pool_file_writes_it() {
             ttl: Ttl::MIN,
             asked: &case.asked,
             timeouts: &case.timeouts,
+            via: None,
         };
         Login::of(&request, case.exit.via.upstream().unwrap()).unwrap().user.expose().to_owned()
     };

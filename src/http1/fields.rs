@@ -171,6 +171,9 @@ pub enum Known {
     Expect,
     Host,
     KeepAlive,
+    /// `Content_Length` and `Transfer_Encoding`, which a reader that turns
+    /// names into variables (RFC 3875 §4.1.18) takes for framing.
+    Lookalike,
     MaxForwards,
     /// Every field whose name begins with `Moorgate-`.
     Moorgate,
@@ -189,7 +192,7 @@ pub enum Known {
 
 impl Known {
     /// In the order of their discriminants; a test holds the two together.
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 22] = [
         Self::Other,
         Self::Authorization,
         Self::Connection,
@@ -198,6 +201,7 @@ impl Known {
         Self::Expect,
         Self::Host,
         Self::KeepAlive,
+        Self::Lookalike,
         Self::MaxForwards,
         Self::Moorgate,
         Self::ProxyAuthenticate,
@@ -231,9 +235,11 @@ impl Known {
             12 if is("max-forwards") => Self::MaxForwards,
             13 if is("authorization") => Self::Authorization,
             14 if is("content-length") => Self::ContentLength,
+            14 if is("content_length") => Self::Lookalike,
             16 if is("proxy-connection") => Self::ProxyConnection,
             16 if is("www-authenticate") => Self::WwwAuthenticate,
             17 if is("transfer-encoding") => Self::TransferEncoding,
+            17 if is("transfer_encoding") => Self::Lookalike,
             18 if is("proxy-authenticate") => Self::ProxyAuthenticate,
             19 if is("proxy-authorization") => Self::ProxyAuthorization,
             25 if is("proxy-authentication-info") => Self::ProxyAuthenticationInfo,
@@ -267,16 +273,18 @@ impl Known {
 
     /// Whether `Connection` may name it as one that stops here. Framing and
     /// routing are the proxy's own to write, so naming them cannot hide a
-    /// length or a host from the next reader.
+    /// length or a host from the next reader, nor where a message has been.
     fn may_be_named(self) -> bool {
         !matches!(
             self,
             Self::ContentLength
                 | Self::Expect
                 | Self::Host
+                | Self::MaxForwards
                 | Self::TransferEncoding
                 | Self::Trailer
                 | Self::Upgrade
+                | Self::Via
         )
     }
 
@@ -381,7 +389,8 @@ mod tests {
             ("X-Moorgate-Session", Known::Other),
             ("Proxy-Authorization", Known::ProxyAuthorization),
             ("Proxy-Status", Known::Other),
-            ("Content_Length", Known::Other),
+            ("Content_Length", Known::Lookalike),
+            ("TRANSFER_ENCODING", Known::Lookalike),
             ("Accept", Known::Other),
         ] {
             assert_eq!(Known::of(name.as_bytes()), known, "{name}");

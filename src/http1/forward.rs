@@ -11,7 +11,7 @@ use crate::core::secret::Secret;
 use crate::core::target::{Host, Target};
 
 use super::answer::{Announce, number, text};
-use super::fields::{Field, Fields, Known, Named};
+use super::fields::{Field, Known, Named};
 use super::framing::{Asked, BodyKind};
 use super::head::{RequestHead, ResponseHead, Version};
 
@@ -58,8 +58,12 @@ pub fn request(out: &mut Vec<u8>, head: &RequestHead, asked: &Asked, onward: &On
             }
             Known::Upgrade if asked.upgrade => line(out, field),
             Known::Upgrade => {}
-            // HTTP/1.0 clients mean nothing by it and would not be passed the 100.
-            Known::Expect if asked.version == Version::Http10 => {}
+            // HTTP/1.0 clients mean nothing by it and would not be passed the
+            // 100; where there is no body, there is nothing to wait for.
+            Known::Expect if !asked.expects_continue => {}
+            Known::MaxForwards if asked.max_forwards.is_some() => {
+                max_forwards(out, field.name, asked.max_forwards);
+            }
             known if known.stops_here() || named.has(field.name) => {}
             _ => line(out, field),
         }
@@ -95,18 +99,25 @@ pub struct Sent {
     pub decode: bool,
 }
 
+/// Where an answer goes back to.
+#[derive(Clone, Copy, Debug)]
+pub struct Back<'a> {
+    /// What was asked.
+    pub asked: &'a Asked,
+    /// What the client is told of its exit; not in an interim answer.
+    pub announce: Option<&'a Announce<'a>>,
+    /// The name for a `Via`, if there is to be one.
+    pub via: Option<&'a str>,
+    /// The client's connection is to close whatever it wants.
+    pub close: bool,
+}
+
 /// Appends the head of a final answer, of which `body` is the body, as the
-/// client gets it. `close` if its connection is to close whatever it wants.
-pub fn response(
-    out: &mut Vec<u8>,
-    head: &ResponseHead,
-    body: BodyKind,
-    asked: &Asked,
-    announce: Option<&Announce<'_>>,
-    close: bool,
-) -> Sent {
+/// client gets it.
+pub fn response(out: &mut Vec<u8>, head: &ResponseHead, body: BodyKind, back: &Back<'_>) -> Sent {
+    let asked = back.asked;
     let decode = body == BodyKind::Chunked && asked.version == Version::Http10;
-    let persists = asked.persists && !close && body != BodyKind::UntilClose;
+    let persists = asked.persists && !back.close && body != BodyKind::UntilClose;
     // Without a body, only a length may say how long it would have been.
     let stated = match (body, head.status()) {
         (BodyKind::None, 204) => BodyKind::None,
@@ -115,8 +126,8 @@ pub fn response(
         _ => body,
     };
     status_line(out, head);
-    response_fields(out, head.fields(), stated, false);
-    if let Some(announce) = announce {
+    response_fields(out, head, stated, back.via);
+    if let Some(announce) = back.announce {
         announce.write(out);
     }
     text(out, &[if persists { "\r\n" } else { "Connection: close\r\n\r\n" }]);
@@ -125,20 +136,20 @@ pub fn response(
 
 /// Appends the head of an interim answer; not for an HTTP/1.0 client, which
 /// would take it for the answer (RFC 9110 §15.2).
-pub fn interim(out: &mut Vec<u8>, head: &ResponseHead, asked: &Asked) {
-    if asked.version == Version::Http10 {
+pub fn interim(out: &mut Vec<u8>, head: &ResponseHead, back: &Back<'_>) {
+    if back.asked.version == Version::Http10 {
         return;
     }
     status_line(out, head);
-    response_fields(out, head.fields(), BodyKind::None, false);
+    response_fields(out, head, BodyKind::None, back.via);
     text(out, &["\r\n"]);
 }
 
 /// Appends the head of a 101, behind which the connection is a tunnel.
-pub fn switching(out: &mut Vec<u8>, head: &ResponseHead, announce: Option<&Announce<'_>>) {
+pub fn switching(out: &mut Vec<u8>, head: &ResponseHead, back: &Back<'_>) {
     status_line(out, head);
-    response_fields(out, head.fields(), BodyKind::None, true);
-    if let Some(announce) = announce {
+    response_fields(out, head, BodyKind::None, back.via);
+    if let Some(announce) = back.announce {
         announce.write(out);
     }
     text(out, &["Connection: Upgrade\r\n\r\n"]);
@@ -182,6 +193,13 @@ fn authority(out: &mut Vec<u8>, target: &Target) {
     }
 }
 
+fn max_forwards(out: &mut Vec<u8>, name: &[u8], left: Option<u64>) {
+    out.extend_from_slice(name);
+    text(out, &[": "]);
+    number(out, left.unwrap_or_default().saturating_sub(1));
+    text(out, &["\r\n"]);
+}
+
 fn via(out: &mut Vec<u8>, version: Version, name: &str) {
     let version = if version == Version::Http10 { "1.0 " } else { "1.1 " };
     text(out, &["Via: ", version, name, "\r\n"]);
@@ -197,19 +215,22 @@ fn status_line(out: &mut Vec<u8>, head: &ResponseHead) {
     text(out, &["\r\n"]);
 }
 
-fn response_fields(out: &mut Vec<u8>, fields: &Fields, stated: BodyKind, upgraded: bool) {
-    let named = Named::of(fields);
+fn response_fields(out: &mut Vec<u8>, head: &ResponseHead, stated: BodyKind, name: Option<&str>) {
+    let named = Named::of(head.fields());
     let mut framed = false;
-    for field in fields.iter() {
+    for field in head.fields().iter() {
         match field.known {
             Known::ContentLength | Known::TransferEncoding | Known::Trailer => {
                 framing(out, field, stated, &mut framed);
             }
-            Known::Upgrade if upgraded => line(out, field),
+            Known::Upgrade if head.status() == 101 => line(out, field),
             Known::Upgrade => {}
             known if known.stops_here() || named.has(field.name) => {}
             _ => line(out, field),
         }
+    }
+    if let Some(name) = name {
+        via(out, head.version(), name);
     }
 }
 

@@ -4,7 +4,7 @@
 //! and its connection, or a [`Violation`] where that is ambiguous.
 //! Must not know: how bytes are moved, what is sent on.
 
-use super::fields::{Fields, Known, Named};
+use super::fields::{Fields, Known, Named, decimal};
 use super::head::{RequestHead, ResponseHead, Version, Violation};
 
 /// How a body ends.
@@ -42,6 +42,9 @@ pub struct Asked {
     pub upgrade: bool,
     /// The client waits for a 100 before it sends its body.
     pub expects_continue: bool,
+    /// Of a TRACE or OPTIONS: how many more proxies it may pass
+    /// (RFC 9110 §7.6.2).
+    pub max_forwards: Option<u64>,
     /// The client's connection may take another request.
     pub persists: bool,
 }
@@ -54,6 +57,9 @@ pub fn request(head: &RequestHead) -> Result<Asked, Violation> {
     let connect = head.method() == "CONNECT";
     check_host(fields)?;
     check_options(fields)?;
+    if fields.first(Known::Lookalike).is_some() {
+        return Err(Violation::Malformed("a field's name passes for one that states its length"));
+    }
     let body = match stated(fields, version)? {
         Stated { chunked: true, .. } => BodyKind::Chunked,
         Stated { length: Some(length), .. } => BodyKind::Length(length),
@@ -63,6 +69,10 @@ pub fn request(head: &RequestHead) -> Result<Asked, Violation> {
         // Its bytes would be the body's to one reader and the tunnel's to another.
         return Err(Violation::Malformed("a CONNECT has no body"));
     }
+    if head.method() == "TRACE" && !body.is_empty() {
+        // RFC 9110 §9.3.8. Whoever mirrors it would mirror the body, too.
+        return Err(Violation::Malformed("a TRACE has no body"));
+    }
     let current = version == Version::Http11;
     Ok(Asked {
         version,
@@ -71,7 +81,8 @@ pub fn request(head: &RequestHead) -> Result<Asked, Violation> {
         head_only: head.method() == "HEAD",
         upgrade: current && !connect && body.is_empty() && asks_for_upgrade(fields),
         // In HTTP/1.0 it has no meaning (RFC 9110 §10.1.1).
-        expects_continue: current && fields.has_element(Known::Expect, "100-continue"),
+        expects_continue: current && expects_continue(fields)? && !body.is_empty(),
+        max_forwards: max_forwards(head)?,
         // RFC 9112 §9.3: a proxy does not keep an HTTP/1.0 client's connection,
         // for an older proxy may have passed `keep-alive` on blindly.
         persists: current && !says_close(fields),
@@ -102,7 +113,10 @@ pub fn response(head: &ResponseHead, asked: &Asked) -> Result<Answered, Violatio
     check_options(fields)?;
     let stated = stated(fields, version)?;
     match head.status() {
-        101 if asked.upgrade => return Ok(Answered::Switching),
+        // RFC 9110 §15.2.2: it says to what.
+        101 if asked.upgrade && fields.elements(Known::Upgrade).next().is_some() => {
+            return Ok(Answered::Switching);
+        }
         101 => return Err(Violation::Malformed("it switches to a protocol that nobody asked for")),
         100..=199 => return Ok(Answered::Interim),
         _ => {}
@@ -170,12 +184,45 @@ fn says_close(fields: &Fields) -> bool {
     fields.has_element(Known::Connection, "close") || fields.has_element(Known::ProxyConnection, "close")
 }
 
-/// `h2c` is not passed on: RFC 9113 withdrew it, and its settings field stops
-/// here with the rest that `Connection` names.
+/// Another HTTP is not passed on: behind it there would be requests that
+/// nobody here has judged. RFC 9113 withdrew `h2c`, and its settings field
+/// stops here with the rest that `Connection` names.
 fn asks_for_upgrade(fields: &Fields) -> bool {
+    let is_http = |protocol: &[u8]| {
+        ["h2", "http"].iter().any(|name| {
+            protocol.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name.as_bytes()))
+        })
+    };
     fields.has_element(Known::Connection, "upgrade")
         && fields.elements(Known::Upgrade).next().is_some()
-        && !fields.has_element(Known::Upgrade, "h2c")
+        && !fields.elements(Known::Upgrade).any(is_http)
+}
+
+/// There is one expectation. A reader that knows no other, or finds this one
+/// in what is none, waits where the next reader does not (RFC 9110 §10.1.1).
+fn expects_continue(fields: &Fields) -> Result<bool, Violation> {
+    let mut all = fields.all(Known::Expect);
+    match (all.next(), all.next()) {
+        (None, _) => Ok(false),
+        (Some(one), None) if one.eq_ignore_ascii_case(b"100-continue") => Ok(true),
+        _ => Err(Violation::Malformed("its Expect is not 100-continue")),
+    }
+}
+
+/// RFC 9110 §7.6.2. Other methods may carry the field, and it means nothing.
+fn max_forwards(head: &RequestHead) -> Result<Option<u64>, Violation> {
+    if !matches!(head.method(), "TRACE" | "OPTIONS") {
+        return Ok(None);
+    }
+    let mut all = head.fields().all(Known::MaxForwards);
+    match (all.next(), all.next()) {
+        (None, _) => Ok(None),
+        // A number that is too large is more than anyone will pass.
+        (Some(text), None) if !text.is_empty() && text.iter().all(u8::is_ascii_digit) => {
+            Ok(Some(decimal(text).unwrap_or(u64::MAX)))
+        }
+        _ => Err(Violation::Malformed("its Max-Forwards is not one decimal number")),
+    }
 }
 
 #[cfg(test)]

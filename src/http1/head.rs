@@ -1,13 +1,12 @@
 //! One strict head out of a buffer.
 //!
-//! Owns: where a head ends ([`Scan`], which goes on where it stopped and never
-//! starts over), request line and status line, what a request is aimed at
+//! Owns: request line and status line, what a request is aimed at
 //! ([`Destination`]), and [`Violation`].
 //! Must not know: bodies, connections, users.
 //!
 //! `httparse` reads the tokens. It takes more than RFC 9112 says a proxy
-//! should (a bare LF ends a line), so the scan for the end refuses every bare
-//! CR, bare LF, NUL and folded line first.
+//! should (a bare LF ends a line), so the scan for the end ([`Scan`]) refuses
+//! every bare CR, bare LF, NUL and folded line first.
 
 use std::fmt;
 use std::mem::MaybeUninit;
@@ -16,6 +15,8 @@ use crate::core::code::Code;
 use crate::core::fault::Fault;
 
 use super::fields::Fields;
+use super::scan::Before;
+pub use super::scan::Scan;
 
 /// How large a head may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -247,91 +248,6 @@ impl fmt::Debug for ResponseHead {
 
 /// Where a reason phrase begins: behind `HTTP/1.1 200 `.
 const REASON: usize = 13;
-
-/// The search for a head's end: what is known of the bytes so far.
-#[derive(Clone, Debug, Default)]
-pub struct Scan {
-    /// Where the head begins, behind empty lines.
-    begin: usize,
-    /// Where the search goes on.
-    at: usize,
-    /// Where the line begins that is being read.
-    line: usize,
-    /// Whole lines so far, the first one included.
-    lines: usize,
-}
-
-/// What may stand before a first line.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Before {
-    Nothing,
-    /// Some clients send one behind a body (RFC 9112 §2.2).
-    EmptyLines,
-}
-
-impl Scan {
-    /// Where the head ends. Each byte is looked at once; what is found does
-    /// not depend on how the bytes were cut.
-    fn end(&mut self, buf: &[u8], limits: &HeadLimits, before: Before) -> Result<Option<usize>, Violation> {
-        let from = self.at;
-        for hit in memchr::memchr3_iter(b'\r', b'\n', 0, &buf[from..]) {
-            let at = from + hit;
-            match buf[at] {
-                _ if at >= limits.bytes => return Err(TOO_LONG),
-                b'\n' => {
-                    if at == self.line || buf[at - 1] != b'\r' {
-                        return Err(Violation::Malformed("a line ends with LF alone"));
-                    }
-                    if self.line_ends(buf, at, limits, before)? {
-                        return Ok(Some(at + 1));
-                    }
-                }
-                b'\r' if at + 1 >= limits.bytes => return Err(TOO_LONG),
-                b'\r' => match buf.get(at + 1) {
-                    Some(b'\n') => {}
-                    Some(_) => return Err(Violation::Malformed("it holds a CR without LF")),
-                    None => {
-                        self.at = at;
-                        return Ok(None);
-                    }
-                },
-                _ => return Err(Violation::Malformed("it holds a NUL")),
-            }
-        }
-        self.at = buf.len();
-        if buf.len() >= limits.bytes { Err(TOO_LONG) } else { Ok(None) }
-    }
-
-    /// Takes note of the line that ends with the LF at `at`; whether it ends
-    /// the head.
-    fn line_ends(
-        &mut self,
-        buf: &[u8],
-        at: usize,
-        limits: &HeadLimits,
-        before: Before,
-    ) -> Result<bool, Violation> {
-        let begin = std::mem::replace(&mut self.line, at + 1);
-        let empty = at - 1 == begin;
-        match (self.lines, empty) {
-            (0, true) if before == Before::Nothing => {
-                return Err(Violation::Malformed("an empty line stands before the status line"));
-            }
-            (0, true) => self.begin = at + 1,
-            (_, true) => return Ok(true),
-            (1.., false) if matches!(buf[begin], b' ' | b'\t') => {
-                return Err(Violation::Malformed("a field is folded over lines"));
-            }
-            (_, false) => self.lines += 1,
-        }
-        if self.lines > limits.fields.saturating_add(1) {
-            return Err(Violation::TooLarge("it has too many fields"));
-        }
-        Ok(false)
-    }
-}
-
-const TOO_LONG: Violation = Violation::TooLarge("its head is too long");
 
 /// Fields that are read without a second allocation.
 const SLOTS: usize = 100;

@@ -15,3 +15,5 @@ pub mod fields;
 pub mod forward;
 pub mod framing;
 pub mod head;
+pub mod mirror;
+mod scan;

@@ -100,6 +100,11 @@ impl Wire {
         std::mem::take(&mut self.unread)
     }
 
+    /// The same, to look at.
+    pub(crate) fn given_back(&self) -> &[u8] {
+        &self.unread
+    }
+
     /// Makes the drop of this wire a reset: the other end gets RST rather
     /// than FIN, and what the kernel has not sent yet is thrown away.
     pub(crate) fn reset(&self) {

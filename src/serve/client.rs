@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 
-use super::intake::say;
+use super::intake;
 use super::link::Kept;
 use super::tunnel::Tunnel;
 use super::{Shared, body};
@@ -14,6 +14,7 @@ use crate::core::fault::Fault;
 use crate::http1::answer::{self, FaultContext};
 use crate::http1::framing::{Asked, BodyKind};
 use crate::http1::head::RequestHead;
+use crate::http1::mirror;
 use crate::net::wire::Wire;
 use crate::observe::access::Record;
 
@@ -56,27 +57,50 @@ pub(super) struct Request {
 const MOST_THROWN: u64 = 64 * 1024;
 
 /// Answers a request that failed before any of its body was read.
-pub(super) async fn fail(shared: &Shared, mut client: Client, mut request: Request, fault: Fault) -> Next {
-    let asked = &request.asked;
-    let mut keeps = asked.persists && !fault.code().closes() && !shared.drain.is_begun();
+pub(super) async fn fail(shared: &Shared, client: Client, mut request: Request, fault: Fault) -> Next {
+    let asked = request.asked;
+    let keeps = keeps(shared, &asked) && !fault.code().closes();
+    let context = FaultContext { connect: asked.connect, head_only: asked.head_only, keeps };
+    note(&mut request.record, &fault);
+    drop(request);
+    let answer = answer::fault(&fault, context);
+    say(shared, client, &asked, answer.bytes, !answer.closes).await
+}
+
+/// Answers a TRACE or OPTIONS that may go no further.
+pub(super) async fn mirror(shared: &Shared, client: Client, mut request: Request) -> Next {
+    let keeps = keeps(shared, &request.asked);
+    let answer = mirror::answer(&request.head, keeps);
+    request.record.status = Some(200);
+    let asked = request.asked;
+    drop(request);
+    say(shared, client, &asked, answer, keeps).await
+}
+
+/// Whether the connection can live on after an answer of our own.
+fn keeps(shared: &Shared, asked: &Asked) -> bool {
     // A client that waits for its 100 may or may not send its body after
     // another answer, so what comes next cannot be told.
-    let unread = match asked.body {
+    let body = asked.body.is_empty() || (unread(asked) <= MOST_THROWN && !asked.expects_continue);
+    body && asked.persists && !shared.drain.is_begun()
+}
+
+fn unread(asked: &Asked) -> u64 {
+    match asked.body {
         BodyKind::None => 0,
         BodyKind::Length(length) => length,
         BodyKind::Chunked | BodyKind::UntilClose => u64::MAX,
-    };
-    keeps &= unread == 0 || (unread <= MOST_THROWN && !asked.expects_continue);
-    let context = FaultContext { connect: asked.connect, head_only: asked.head_only, keeps };
-    note(&mut request.record, &fault);
-    let answer = answer::fault(&fault, context);
-    if answer.closes {
-        return Next::Part(client.wire, answer.bytes);
     }
-    drop(request);
-    let sent = say(&mut client.wire, &answer.bytes, shared).await;
+}
+
+/// Sends an answer of our own; the request's body is no part of what follows.
+async fn say(shared: &Shared, mut client: Client, asked: &Asked, answer: Vec<u8>, keeps: bool) -> Next {
+    if !keeps {
+        return Next::Part(client.wire, answer);
+    }
+    let sent = intake::say(&mut client.wire, &answer, shared).await;
     // The answer does not wait for the body: the client may wait for it.
-    if sent && body::throw(&mut client.wire, unread, shared.settings.timeouts.body).await {
+    if sent && body::throw(&mut client.wire, unread(asked), shared.settings.timeouts.body).await {
         Next::Request(client)
     } else {
         Next::Done

@@ -21,8 +21,9 @@ use super::presence;
 use crate::core::code::Code;
 use crate::core::fault::{Blame, Fault};
 use crate::dial::Form;
+use crate::http1::chunked::Chunked;
 use crate::http1::fields::Named;
-use crate::http1::forward as rewrite;
+use crate::http1::forward::{self as rewrite, Back};
 use crate::http1::framing::{self, Answered, Asked, BodyKind};
 use crate::http1::head::{HeadLimits, ResponseHead, Scan, Violation, parse_response};
 use crate::net::wire::Wire;
@@ -54,6 +55,8 @@ pub(super) struct Exchange<'a> {
     /// Interim answers on their way to the client.
     interim: Outbox,
     interims: u32,
+    /// A 100 was among them.
+    continued: bool,
     incoming: BytesMut,
     scan: Scan,
     /// Over the client, while nothing is read from it.
@@ -113,6 +116,10 @@ impl Outbox {
     }
 }
 
+fn bad(violation: Violation) -> Stopped {
+    Stopped { fault: violation.of_response(), blame: Blame::Target, answerable: true }
+}
+
 /// The client left before its request was whole or its answer came: nobody is
 /// there to be told, so the fault is for the record alone.
 fn client_gone() -> Stopped {
@@ -145,6 +152,7 @@ impl<'a> Exchange<'a> {
             deaf: false,
             interim: Outbox::default(),
             interims: 0,
+            continued: false,
             incoming: BytesMut::new(),
             scan: Scan::default(),
             vigil: (AtEnd::Stays, Vigil::new(AtEnd::Stays)),
@@ -157,9 +165,17 @@ impl<'a> Exchange<'a> {
         self.head.is_empty() && self.body.is_moved()
     }
 
-    /// Whether the client has a part of an interim answer.
-    pub(super) fn is_amid_interim(&self) -> bool {
-        self.interim.written > 0
+    /// Whether all of it still can be: a client that waits for its 100 need
+    /// not send its body after any other answer.
+    pub(super) fn may_send_all(&self) -> bool {
+        self.sent_all() || !self.deaf && (!self.asked.expects_continue || self.continued)
+    }
+
+    /// What the client has not got yet of interim answers: it goes before all
+    /// else, for a part of them may be with the client already.
+    pub(super) fn owed(&mut self) -> Vec<u8> {
+        let mut interim = std::mem::take(&mut self.interim);
+        interim.bytes.split_off(interim.written)
     }
 
     /// Both connections, and whether the upstream's holds nothing unread.
@@ -206,7 +222,7 @@ impl<'a> Exchange<'a> {
     /// Whether it is the client's turn to send, rather than the target's to
     /// take what was sent, or to answer.
     fn client_is_due(&self) -> bool {
-        let waits_for_100 = self.asked.expects_continue && self.interims == 0;
+        let waits_for_100 = self.asked.expects_continue && !self.continued;
         !self.sent_all() && !self.deaf && !self.is_blocked() && !waits_for_100
     }
 
@@ -269,12 +285,12 @@ impl<'a> Exchange<'a> {
                 return Poll::Ready(Err(client_gone()));
             }
             match parse_response(&self.incoming, &mut self.scan, self.limits) {
-                Err(violation) => return Poll::Ready(Err(self.bad(violation))),
+                Err(violation) => return Poll::Ready(Err(self.unreadable(violation))),
                 Ok(None) => {}
                 Ok(Some((head, length))) => {
                     let _head = self.incoming.split_to(length);
                     match self.take(head) {
-                        Err(violation) => return Poll::Ready(Err(self.bad(violation))),
+                        Err(violation) => return Poll::Ready(Err(bad(violation))),
                         Ok(None) => continue,
                         // What the client is still owed goes first.
                         Ok(Some(answer)) => return Poll::Ready(Ok(answer)),
@@ -294,12 +310,19 @@ impl<'a> Exchange<'a> {
                 if self.interims > MOST_INTERIM {
                     return Err(Violation::Malformed("it sends interim answers without end"));
                 }
-                rewrite::interim(&mut self.interim.bytes, &head, &self.asked);
+                self.continued |= head.status() == 100;
+                let via = self.shared.settings.via.as_deref();
+                let back = Back { asked: &self.asked, announce: None, via, close: false };
+                rewrite::interim(&mut self.interim.bytes, &head, &back);
                 return Ok(None);
             }
             Answered::Switching => (BodyKind::UntilClose, false, true),
             Answered::Final { body, persists } => (body, persists, false),
         };
+        if body == BodyKind::Chunked {
+            // A body that is broken where it begins is no answer at all.
+            Chunked::decoded(*self.limits).check(&self.incoming)?;
+        }
         Ok(Some(Answer { head, body, persists, switching }))
     }
 
@@ -321,12 +344,15 @@ impl<'a> Exchange<'a> {
         Stopped { fault: Fault::new(code, detail), blame: Blame::Target, answerable: true }
     }
 
-    fn bad(&self, violation: Violation) -> Stopped {
-        if self.is_absolute() {
+    /// What is no HTTP, no upstream that speaks HTTP passes on; what is bad
+    /// HTTP, a target may have made, and it could make any exit look bad.
+    fn unreadable(&self, violation: Violation) -> Stopped {
+        let is_http = self.interims > 0 || self.incoming.starts_with(b"HTTP/1.");
+        if self.is_absolute() && !is_http {
             let fault = Fault::new(Code::ExitFailed, "the upstream's answer is no HTTP");
             return Stopped { fault, blame: Blame::Exit, answerable: true };
         }
-        Stopped { fault: violation.of_response(), blame: Blame::Target, answerable: true }
+        bad(violation)
     }
 
     fn broke_off(&self) -> Stopped {
@@ -347,8 +373,7 @@ impl<'a> Exchange<'a> {
         decode: bool,
         counts: &Counts,
     ) -> Result<(), &'static str> {
-        let mut outbox = std::mem::take(&mut self.interim);
-        outbox.bytes.extend_from_slice(&head);
+        let mut outbox = Outbox { bytes: head, ..Outbox::default() };
         let named = Named::of(answer.head.fields());
         let mut body = Body::new(answer.body, named, decode, self.limits);
         if !body.is_moved() {

@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::client::{Client, Next, Request, fail, left, note};
+use super::client::{Client, Next, Request, fail, left, mirror, note};
 use super::exchange::{Answer, BROKE_OFF, Exchange, Stopped};
 use super::intake::say;
 use super::link::{self, Kept, Link};
@@ -19,13 +19,10 @@ use crate::core::code::Code;
 use crate::core::fault::{Blame, Fault};
 use crate::dial::{Form, Purpose};
 use crate::http1::answer::{self, FaultContext};
-use crate::http1::forward::{self as rewrite, Onward};
+use crate::http1::forward::{self as rewrite, Back, Onward};
 use crate::http1::framing::BodyKind;
 use crate::http1::head::Destination;
 use crate::relay::meter::Counts;
-
-/// Our name in `Via`.
-const VIA: &str = "moorgate";
 
 /// Serves a plain request.
 pub(super) async fn forward(
@@ -34,10 +31,18 @@ pub(super) async fn forward(
     mut client: Client,
     mut request: Request,
 ) -> Next {
+    let judged = wish(shared, door, &request.head, client.address, &mut request.record).await;
+    let wish = match judged {
+        Ok(wish) => wish,
+        Err(fault) => return fail(shared, client, request, fault).await,
+    };
+    if request.asked.max_forwards == Some(0) {
+        return mirror(shared, client, request).await;
+    }
     let at_end = presence::at_end(&request.asked, &client.wire);
-    let way = way(shared, door, client.address, &mut client.kept, &mut request);
-    let (wish, link) = match unless_left(&mut client.wire, at_end, way).await {
-        Some(Ok(found)) => found,
+    let open = link::open(shared, &wish, Purpose::Plain, &mut client.kept, &mut request.record);
+    let link = match unless_left(&mut client.wire, at_end, open).await {
+        Some(Ok(link)) => link,
         Some(Err(fault)) => return fail(shared, client, request, fault).await,
         None => return left(request),
     };
@@ -64,23 +69,6 @@ struct Turn<'a> {
     counts: Counts,
 }
 
-async fn way(
-    shared: &Shared,
-    door: &Door,
-    client: SocketAddr,
-    kept: &mut Kept,
-    request: &mut Request,
-) -> Result<(Wish, Link), Fault> {
-    let record = &mut request.record;
-    let wish = wish(shared, door, &request.head, client, record).await?;
-    if shared.settings.via && rewrite::came_back(&request.head, VIA) {
-        let detail = "the request has come through this gateway before: an exit leads back to it";
-        return Err(Fault::new(Code::LoopDetected, detail));
-    }
-    let link = link::open(shared, &wish, Purpose::Plain, kept, record).await?;
-    Ok((wish, link))
-}
-
 /// The head as the next hop gets it.
 fn onward(shared: &Shared, request: &Request, link: &Link) -> Vec<u8> {
     let path = match request.head.destination() {
@@ -97,7 +85,7 @@ fn onward(shared: &Shared, request: &Request, link: &Link) -> Vec<u8> {
                 rewrite::Form::Absolute { credential: authorization.as_ref() }
             }
         },
-        via: shared.settings.via.then_some(VIA),
+        via: shared.settings.via.as_deref(),
     };
     rewrite::request(&mut out, &request.head, &request.asked, &onward);
     out
@@ -134,15 +122,21 @@ impl Turn<'_> {
         let news = self.exchange.link.news(self.shared);
         self.request.record.news = news;
         self.request.record.status = Some(answer.head.status());
-        let mut out = Vec::new();
+        let mut out = self.exchange.owed();
+        let back = Back {
+            asked: &self.request.asked,
+            announce: None,
+            via: self.shared.settings.via.as_deref(),
+            close: self.shared.drain.is_begun() || !self.exchange.may_send_all(),
+        };
         if answer.switching {
-            let link = &self.exchange.link;
-            announce::with(self.shared, link, news, |a| rewrite::switching(&mut out, &answer.head, a));
+            announce::with(self.shared, &self.exchange.link, news, |announce| {
+                rewrite::switching(&mut out, &answer.head, &Back { announce, ..back });
+            });
             return Box::pin(self.switch(out)).await;
         }
-        let close = self.shared.drain.is_begun();
-        let sent = announce::with(self.shared, &self.exchange.link, news, |a| {
-            rewrite::response(&mut out, &answer.head, answer.body, &self.request.asked, a, close)
+        let sent = announce::with(self.shared, &self.exchange.link, news, |announce| {
+            rewrite::response(&mut out, &answer.head, answer.body, &Back { announce, ..back })
         });
         let whole = self.exchange.body(out, &answer, sent.decode, &self.counts).await;
         self.count();
@@ -183,8 +177,7 @@ impl Turn<'_> {
     async fn stop(mut self, stopped: Stopped) -> Next {
         self.count();
         let sent_all = self.exchange.sent_all();
-        // Behind a part of an interim answer no other can be read.
-        let answerable = stopped.answerable && !self.exchange.is_amid_interim();
+        let mut out = self.exchange.owed();
         let (mut wire, mut link, _) = self.exchange.part();
         if !sent_all {
             // The target must not take what it got for the whole.
@@ -193,7 +186,7 @@ impl Turn<'_> {
         if let Some(failure) = link.failed(self.shared, stopped.blame, &stopped.fault) {
             link::move_away(self.shared, &self.wish, &link, failure).await;
         }
-        if !answerable {
+        if !stopped.answerable {
             self.request.record.end = Some("client_gone");
             return Next::Done;
         }
@@ -203,10 +196,11 @@ impl Turn<'_> {
         let context = FaultContext { connect: false, head_only: asked.head_only, keeps };
         let answer = answer::fault(&stopped.fault, context);
         drop(link);
+        out.extend_from_slice(&answer.bytes);
         if answer.closes {
-            return Next::Part(wire, answer.bytes);
+            return Next::Part(wire, out);
         }
-        match say(&mut wire, &answer.bytes, self.shared).await {
+        match say(&mut wire, &out, self.shared).await {
             true => Next::Request(Client { wire, address: self.address, kept: self.kept }),
             false => Next::Done,
         }

@@ -13,8 +13,9 @@ use super::{Door, Shared, connect, forward};
 use crate::core::code::Code;
 use crate::core::fault::Fault;
 use crate::http1::answer::{self, FaultContext};
-use crate::http1::framing;
-use crate::http1::head::RequestHead;
+use crate::http1::chunked::Chunked;
+use crate::http1::framing::{self, Asked, BodyKind};
+use crate::http1::head::{RequestHead, Violation};
 use crate::net::wire::Wire;
 use crate::observe::access::{Kind, Record};
 
@@ -65,7 +66,7 @@ async fn refuse(wire: Option<Wire>, address: SocketAddr, fault: &Fault) {
 async fn request(shared: &Arc<Shared>, door: &Door, client: Client, head: RequestHead) -> Next {
     let kind = if head.method() == "CONNECT" { Kind::Tunnel } else { Kind::Forward };
     let record = Record::begin(kind, client.address);
-    let asked = match framing::request(&head) {
+    let asked = match framing::request(&head).and_then(|asked| check_body(&client, shared, asked)) {
         Ok(asked) => asked,
         Err(violation) => {
             let context = FaultContext { connect: kind == Kind::Tunnel, ..FaultContext::UNREAD };
@@ -86,6 +87,15 @@ async fn request(shared: &Arc<Shared>, door: &Door, client: Client, head: Reques
         _ if kind == Kind::Tunnel => connect::connect(shared, door, client, request).await,
         _ => forward::forward(shared, door, client, request).await,
     }
+}
+
+/// Refuses a body that is broken where it begins, before anything is dialled:
+/// as far as it came with its head.
+fn check_body(client: &Client, shared: &Shared, asked: Asked) -> Result<Asked, Violation> {
+    if asked.body == BodyKind::Chunked {
+        Chunked::decoded(shared.settings.head).check(client.wire.given_back())?;
+    }
+    Ok(asked)
 }
 
 fn part(client: Client, mut record: Record, fault: &Fault, context: FaultContext) -> Next {

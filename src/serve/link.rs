@@ -128,6 +128,12 @@ async fn pinned(
                 let pick = match pick.map_or_else(|| route.resume(&claim), Ok) {
                     Ok(pick) => pick,
                     Err(Closed::Busy) => return Err(route.busy(&claim)),
+                    Err(Closed::OnTrial) => {
+                        // One outcome for all who wait for it.
+                        route.pool().trial_over(&claim.pin.exit.id).await;
+                        leg = route.again().await?;
+                        continue;
+                    }
                     Err(closed) => {
                         leg = route.fail_over(&claim, Down::Closed(closed)).await?;
                         continue;
@@ -162,6 +168,7 @@ async fn pinned(
 
 /// After a failed dial: the same exit again, another, or none.
 async fn next_leg(route: &mut Route<'_>, claim: Claim, failed: Failed) -> Result<Leg, Fault> {
+    route.refresh();
     let mut next = route.course.after(claim.fresh, &failed.failure);
     if next == Next::Other {
         match route.replace(&claim, &failed.exit.name).await? {
@@ -209,6 +216,7 @@ async fn dial(shared: &Shared, wish: &Wish, pick: Pick, purpose: Purpose, ttl: T
         ttl,
         asked: &wish.ask.labels,
         timeouts: &wish.ask.pool.timeouts,
+        via: shared.settings.via.as_deref(),
     };
     match shared.dialer.dial(request).await {
         Ok(dialed) => {

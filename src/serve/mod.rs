@@ -60,8 +60,9 @@ pub(crate) struct Settings {
     pub(crate) sessions: u32,
     /// Whether successes name exit and session.
     pub(crate) announce: bool,
-    /// Whether forwarded messages carry `Via`.
-    pub(crate) via: bool,
+    /// Our name in `Via`, where forwarded messages carry one. Each gateway
+    /// has its own: two in a row are no loop.
+    pub(crate) via: Option<String>,
 }
 
 /// Through which listener a client came.

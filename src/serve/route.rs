@@ -144,15 +144,12 @@ impl<'a> Route<'a> {
         let placed = self.pool.place(&ask, self.now(), &mut rand::rng());
         match placed {
             Ok(pick) => {
-                tracing::info!(
-                    pool = &*claim.pin.exit.pool,
-                    from = &*claim.pin.exit.id,
-                    to = &*pick.exit.name.id,
-                    session = claim.pin.session.as_str(),
-                    cause = cause.as_str(),
-                    "session moves"
-                );
-                self.repin(claim, only, pick).await
+                let to = pick.exit.name.id.clone();
+                let leg = self.repin(claim, only, pick).await?;
+                if leg.claim.won {
+                    log_move(&claim.pin, &to, &cause);
+                }
+                Ok(leg)
             }
             Err(none) => {
                 Err(self.exit_down(&format!("{cause}, and there is no other: {none}"), down, Some(&none)))
@@ -252,6 +249,17 @@ impl<'a> Route<'a> {
         let cause = self.cause(claim, Down::Closed(Closed::Busy));
         Fault::new(Code::NoExit, cause).retry_after(Duration::from_secs(1))
     }
+}
+
+fn log_move(pin: &Pin, to: &str, cause: &str) {
+    tracing::info!(
+        pool = &*pin.exit.pool,
+        from = &*pin.exit.id,
+        to,
+        session = pin.session.as_str(),
+        cause,
+        "session moves"
+    );
 }
 
 /// What is left of a pin, as a ttl that an exit has to hold an address for.

@@ -16,6 +16,7 @@ use crate::core::policy::Judged;
 use crate::core::target::Target;
 use crate::core::username::{Parameters, parse};
 use crate::http1::fields::{Fields, Known};
+use crate::http1::forward::came_back;
 use crate::http1::head::{Destination, RequestHead};
 use crate::observe::access::Record;
 use crate::state::Snapshot;
@@ -73,6 +74,10 @@ pub(super) async fn wish(
     }
     let target = target?;
     record.target = Some(target.to_string());
+    if shared.settings.via.as_ref().is_some_and(|name| came_back(head, name)) {
+        let detail = "the request has come through this gateway before: an exit leads back to it";
+        return Err(Fault::new(Code::LoopDetected, detail));
+    }
     let judged = ask.pool.targets.judge(target, &shared.own)?;
     Ok(Wish { ask, snapshot, judged, held })
 }

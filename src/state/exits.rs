@@ -10,12 +10,13 @@
 //! no lock. The mutexes are held for a few steps and never two at a time.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand::Rng;
+use tokio::sync::Notify;
 
 use super::room::Sessions;
 use crate::core::exit::{Exit, Via};
@@ -48,6 +49,7 @@ pub struct ExitState {
     /// When it came or came back, in ms; 0: long ago.
     since: AtomicU64,
     health: Mutex<Checked>,
+    trial_over: Notify,
     pub(super) sessions: Sessions,
     pub(super) addresses: Mutex<InUse>,
 }
@@ -73,6 +75,7 @@ impl ExitState {
             max_connections: AtomicU32::new(0),
             since: AtomicU64::new(0),
             health: Mutex::default(),
+            trial_over: Notify::new(),
             sessions: Sessions::default(),
             addresses: Mutex::default(),
         }
@@ -149,6 +152,21 @@ impl ExitState {
         (age.as_secs_f64() / slow_start.as_secs_f64()).clamp(LEAST_RAMP, 1.0)
     }
 
+    /// Whether a request tries it after an ejection.
+    pub(super) fn is_on_trial(&self) -> bool {
+        self.closed_until.load(Acquire) == ON_TRIAL
+    }
+
+    /// Ready when none does.
+    pub(super) async fn trial_over(&self) {
+        let mut over = std::pin::pin!(self.trial_over.notified());
+        // From here on no end of a trial is missed.
+        over.as_mut().enable();
+        if self.is_on_trial() {
+            over.await;
+        }
+    }
+
     /// What the last failed dial said.
     pub(super) fn last_failure(&self) -> Option<Arc<str>> {
         locked(&self.health).last_failure.clone()
@@ -192,7 +210,10 @@ impl ExitState {
             // 0 and MAX mean other things, and neither is a time of ours.
             Some(until) => until.as_ms().clamp(OPEN + 1, ON_TRIAL - 1),
         };
-        self.closed_until.store(closed_until, Release);
+        let before = self.closed_until.swap(closed_until, AcqRel);
+        if before == ON_TRIAL && closed_until != ON_TRIAL {
+            self.trial_over.notify_waiters();
+        }
         self.spotless.store(checked.health.is_spotless() && checked.tokens.is_empty(), Release);
     }
 }

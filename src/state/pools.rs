@@ -52,7 +52,7 @@ pub struct Pick {
 
 impl Pick {
     /// Whether the room's address of a prefix is another pin's as well.
-    pub(crate) fn shares_address(&self) -> bool {
+    pub fn shares_address(&self) -> bool {
         self.room.as_ref().is_some_and(Room::is_shared)
     }
 
@@ -224,6 +224,13 @@ impl LivePool {
         self.standing(id).is_ok_and(|(_, live)| live.is_open(now))
     }
 
+    /// Ready when no request tries the exit after an ejection.
+    pub(crate) async fn trial_over(&self, id: &str) {
+        if let Ok((_, live)) = self.standing(id) {
+            live.trial_over().await;
+        }
+    }
+
     /// What the exit's last failed dial said.
     pub(crate) fn last_failure(&self, id: &str) -> Option<Arc<str>> {
         self.standing(id).ok()?.1.last_failure()
@@ -271,7 +278,10 @@ pub(super) fn enter(
     now: Timestamp,
 ) -> Result<Pick, Closed> {
     let Some(attempt) = live.attempt(&variant, now) else {
-        return Err(Closed::Ejected { until: live.ejected_until(now).unwrap_or(now) });
+        return Err(match live.is_on_trial() {
+            true => Closed::OnTrial,
+            false => Closed::Ejected { until: live.ejected_until(now).unwrap_or(now) },
+        });
     };
     let connection = live.connect().ok_or(Closed::Busy)?;
     Ok(Pick { exit: exit.clone(), variant, attempt, connection, room })

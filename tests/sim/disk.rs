@@ -82,6 +82,8 @@ pub struct Disk {
     /// failed.
     marks: Vec<u64>,
     refuses: bool,
+    /// What the kernel has.
+    written: Content,
     /// With the kernel, not yet with the disk.
     unsynced: VecDeque<Job>,
     synced: Content,
@@ -92,7 +94,8 @@ impl Disk {
     pub fn open(synced: Content) -> Self {
         let last = synced.last;
         let (queue, unsynced) = Default::default();
-        Self { queue, next: last + 1, marks: vec![last], refuses: false, unsynced, synced }
+        let written = synced.clone();
+        Self { queue, next: last + 1, marks: vec![last], refuses: false, written, unsynced, synced }
     }
 
     pub fn refuses(&self) -> bool {
@@ -122,6 +125,11 @@ impl Disk {
         }
     }
 
+    /// What a kill would leave of a key's pin at this moment.
+    pub fn left_by_kill(&self, key: SessionKey) -> Option<&Pin> {
+        self.written.pins.get(&key).map(|(_, pin)| pin)
+    }
+
     /// When the oldest change that waits was handed over.
     pub fn waits_since(&self) -> Option<Time> {
         self.queue.front().map(|job| job.at)
@@ -136,6 +144,7 @@ impl Disk {
     pub fn commit(&mut self, batch: usize, now: Time) {
         for job in self.queue.drain(..batch.min(self.queue.len())) {
             self.marks.last_mut().into_iter().for_each(|mark| *mark = job.number);
+            self.written.apply(&job);
             self.unsynced.push_back(Job { at: now, ..job });
         }
     }
@@ -153,16 +162,24 @@ impl Disk {
     }
 
     /// The disk takes records again, beginning with what the map says.
-    pub fn recover(&mut self, map: impl Iterator<Item = (SessionKey, Held)>, clock_ms: i64) {
+    /// Where `same` does not find a record to be the pin's last, it is written
+    /// again.
+    pub fn recover(
+        &mut self,
+        map: impl Iterator<Item = (SessionKey, Held)>,
+        clock_ms: i64,
+        same: impl Fn(&(u64, Pin), &Held) -> bool,
+    ) {
         self.sync();
         let mut on_disk = std::mem::take(&mut self.synced.pins);
         for (key, held) in map {
-            let same = |(number, pin): &(u64, Pin)| *number == held.record && pin.ends() == held.pin.ends();
-            let record = on_disk.remove(&key).filter(same).unwrap_or_else(|| (self.take_number(), held.pin));
+            let there = on_disk.remove(&key).filter(|record| same(record, &held));
+            let record = there.unwrap_or_else(|| (self.take_number(), held.pin));
             self.synced.pins.insert(key, record);
         }
         self.synced.clock_ms = clock_ms;
         self.synced.last = self.next - 1;
+        self.written = self.synced.clone();
         self.marks.last_mut().into_iter().for_each(|mark| *mark = self.next - 1);
         self.refuses = false;
     }

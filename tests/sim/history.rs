@@ -5,7 +5,6 @@
 //! a death or a refusal, and says whether that is enough.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::IpAddr;
 
 use moorgate::core::code::Code;
@@ -16,131 +15,8 @@ use moorgate::core::session::Filter;
 use moorgate::core::time::Ttl;
 
 use super::disk::Time;
+use super::life::{Ended, Leg, Life, Tag, Who, Window};
 use super::truth::{Step, Truth};
-
-/// Whose session.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Who {
-    pub user: String,
-    pub pool: String,
-    pub filter: String,
-    pub session: String,
-}
-
-impl Who {
-    /// Of a pin.
-    pub fn of(pin: &Pin) -> Self {
-        Self {
-            user: pin.user.to_string(),
-            pool: pin.exit.pool.to_string(),
-            filter: pin.filter.to_string(),
-            session: pin.session.to_string(),
-        }
-    }
-}
-
-impl fmt::Display for Who {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}[{}]/{}", self.user, self.pool, self.filter, self.session)
-    }
-}
-
-/// One pin at one exit: which life of a session, which stretch of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tag {
-    life: usize,
-    leg: usize,
-}
-
-/// An instant that is known so well.
-#[derive(Clone, Copy, Debug)]
-struct Window {
-    from: Time,
-    to: Time,
-}
-
-impl Window {
-    fn at(t: Time) -> Self {
-        Self { from: t, to: t }
-    }
-
-    fn plus(self, ms: u64) -> Self {
-        Self { from: self.from + ms, to: self.to + ms }
-    }
-
-    fn min(self, other: Self) -> Self {
-        Self { from: self.from.min(other.from), to: self.to.min(other.to) }
-    }
-
-    /// Anything between these shifts may have happened to it.
-    fn shifted(self, by: (i64, i64)) -> Self {
-        Self { from: self.from.saturating_add_signed(by.0), to: self.to.saturating_add_signed(by.1) }
-    }
-}
-
-/// A stretch of a life at one exit.
-#[derive(Debug)]
-struct Leg {
-    exit: ExitName,
-    variant: Variant,
-    via: u32,
-    /// What the record of it is known by.
-    version: u64,
-    address: Option<IpAddr>,
-    /// When a success through it was answered first.
-    shown: Option<Time>,
-    /// What the next success has to say, if not `held`.
-    owed: Option<News>,
-}
-
-/// From the making of a pin to its end.
-#[derive(Debug)]
-struct Life {
-    ttl_ms: u64,
-    idle_ms: Option<u64>,
-    expires: Window,
-    used: Window,
-    /// Uses since the last death, and when their success was answered.
-    uses: Vec<(u64, Time, Option<Time>)>,
-    legs: Vec<Leg>,
-    said_new: bool,
-    ended: Option<Ended>,
-    /// The session's life before, which is back if this one never was.
-    before: Option<usize>,
-    /// It has seen a death of the gateway.
-    crashed: bool,
-    /// It was over when the gateway died, and a clock that was set back may
-    /// have brought it back.
-    doubtful: bool,
-}
-
-#[derive(Debug)]
-struct Ended {
-    told: Option<Time>,
-}
-
-impl Life {
-    fn ends(&self) -> Window {
-        match self.idle_ms {
-            Some(idle) => self.used.plus(idle).min(self.expires),
-            None => self.expires,
-        }
-    }
-
-    /// Whether it must be in force.
-    fn lives(&self, now: Time) -> bool {
-        self.ended.is_none() && !self.doubtful && now < self.ends().from
-    }
-
-    /// How late its end may be.
-    fn slack(&self) -> u64 {
-        if self.idle_ms.is_some() && self.crashed { 5000 } else { 1000 }
-    }
-
-    fn leg(&self) -> &Leg {
-        self.legs.last().expect("a life has a leg")
-    }
-}
 
 /// Somebody who makes a session's pin.
 pub struct Maker<'a> {
@@ -169,6 +45,8 @@ pub struct Answer<'a> {
     pub news: News,
     pub expires_in_s: u64,
     pub pin: &'a Pin,
+    /// Whether a kill at this moment leaves the pin as it is.
+    pub survives: bool,
 }
 
 /// Everything that has happened.
@@ -177,9 +55,13 @@ pub struct History {
     pub truth: Truth,
     pub step: Step,
     pub now: Time,
-    lives: Vec<Life>,
-    current: BTreeMap<Who, usize>,
+    pub lives: Vec<Life>,
+    /// The life that each session has or had last.
+    pub current: BTreeMap<Who, usize>,
     breach: Option<String>,
+    /// When the last success was answered, and the last move made.
+    pub answered_at: Step,
+    pub moved_at: Step,
     /// What was worth noticing, how often.
     pub tally: BTreeMap<&'static str, u64>,
     /// The story so far, if somebody wants to read it.
@@ -205,7 +87,8 @@ impl History {
         }
     }
 
-    fn check(&mut self, kept: bool, what: impl FnOnce() -> String) {
+    /// A promise was broken unless this was so.
+    pub fn check(&mut self, kept: bool, what: impl FnOnce() -> String) {
         if !kept {
             self.broken(what);
         }
@@ -276,19 +159,8 @@ impl History {
     }
 
     fn begin(&mut self, who: &Who, pin: &Pin, address: Option<IpAddr>) -> Tag {
-        let life = Life {
-            ttl_ms: 0,
-            idle_ms: pin.idle.map(|idle| u64::from(idle.as_secs()) * 1000),
-            expires: Window::at(self.now),
-            used: Window::at(self.now),
-            uses: Vec::new(),
-            legs: vec![leg(pin, address, Some(News::New))],
-            said_new: false,
-            ended: None,
-            before: self.current.get(who).copied(),
-            crashed: false,
-            doubtful: false,
-        };
+        let before = self.current.get(who).copied();
+        let life = Life::new(pin, address, before, self.now);
         self.lives.push(life);
         let life = self.lives.len() - 1;
         self.current.insert(who.clone(), life);
@@ -344,6 +216,7 @@ impl History {
                 Failover::Address => known.is_some() && (from_address == known),
             };
         let (to, saw) = (exit.name.clone(), mover.saw);
+        self.moved_at = self.step;
         self.tell(|| format!("{who}: moved from {from_exit} to {to}"));
         self.check(saw == now, || format!("{who}: moved by one who saw another pin ({saw:?}, is {now:?})"));
         self.check(lost, || format!("{who}: moved from {from_exit} to {to}, and {from_exit} was not lost"));
@@ -356,7 +229,7 @@ impl History {
             _ => "moved to another",
         });
         let owed = if fresh { News::New } else { News::Moved };
-        self.lives[life].legs.push(leg(pin, known, Some(owed)));
+        self.lives[life].legs.push(Leg::new(pin, known, Some(owed)));
         Tag { leg: now.leg + 1, ..now }
     }
 
@@ -375,6 +248,7 @@ impl History {
     /// A success is answered.
     pub fn answered(&mut self, who: &Who, answer: &Answer<'_>) {
         let (now, tag, news) = (self.now, answer.tag, answer.news);
+        self.answered_at = self.step;
         let current = self.current.get(who) == Some(&tag.life);
         let life = &mut self.lives[tag.life];
         let over = !life.lives(now);
@@ -390,6 +264,7 @@ impl History {
         });
         let left = |end: Time| end.saturating_sub(now) / 1000;
         let (least, most) = (left(life.expires.from), left(life.expires.to));
+        self.check(answer.survives, || format!("{who}: answered before the pin, or its use, was written"));
         self.check(!again, || format!("{who}: two answers said new"));
         self.check(fine, || format!("{who}: said {news:?}, and {owed:?} was to be said"));
         let said = answer.expires_in_s;
@@ -413,7 +288,7 @@ impl History {
         if failed.failover != Failover::On || failed.named || failed.moves > 0 {
             return;
         }
-        let fit = self.truth.fit_since(&who.pool, failed.began).find(|other| {
+        let fit = self.truth.fit_since(&who.pool, failed.looked).find(|other| {
             let holds = other.max_ttl.is_none_or(|most| left_s <= u64::from(most.as_secs()));
             other.name != exit && !failed.failed.contains(&other.name) && holds && other.meets(failed.filter)
         });
@@ -435,88 +310,6 @@ impl History {
             ended.told = Some(now);
         }
     }
-
-    /// The gateway is back.
-    pub fn restarted(&mut self, left: &[Pin], death: &Died, shift: (i64, i64)) {
-        let (now, uses_by) = (self.now, death.uses_by);
-        let before = |at: &usize| self.lives[*at].before;
-        let may_be_back: Vec<_> =
-            self.current.values().flat_map(|at| std::iter::successors(Some(*at), before).take(4)).collect();
-        for at in may_be_back {
-            let life = &mut self.lives[at];
-            life.doubtful = !life.lives(death.at);
-            let told = |(_, _, shown): &&(u64, Time, Option<Time>)| shown.is_some_and(|t| t <= uses_by);
-            let sure = life.uses.iter().filter(told).map(|(_, at, _)| *at).max();
-            let made = life.expires.from.saturating_sub(life.ttl_ms);
-            life.used.from = sure.unwrap_or(made).min(life.used.from);
-            life.uses = vec![(0, life.used.from, Some(0))];
-            life.used = life.used.shifted(shift).min(Window::at(now));
-            life.expires = life.expires.shifted(shift).min(Window::at(now + life.ttl_ms));
-            life.crashed = true;
-            life.legs.iter_mut().for_each(|leg| leg.owed = None);
-        }
-        self.reconcile(left, death.told_by, true);
-    }
-
-    /// The disk has refused: what nobody was told of need not be true.
-    pub fn refused(&mut self, left: &[Pin]) {
-        self.reconcile(left, self.now, false);
-    }
-
-    /// Holds what is left against what clients had been told by then.
-    fn reconcile(&mut self, left: &[Pin], told_by: Time, restarted: bool) {
-        let mut left: BTreeMap<_, _> = left.iter().map(|pin| (Who::of(pin), pin)).collect();
-        let now = self.now;
-        for (who, at) in self.current.clone() {
-            let told = |leg: &Leg| leg.shown.is_some_and(|t| t <= told_by);
-            let Some(pin) = left.remove(&who) else {
-                let life = &self.lives[at];
-                let life_before = life.before;
-                let (over, seen, exit) =
-                    (!life.lives(now), life.legs.iter().any(told), life.leg().exit.clone());
-                self.check(over || !seen, || {
-                    format!("{who}: the pin on {exit} is lost, and a client had seen it")
-                });
-                if !seen && !over {
-                    self.count("a pin that nobody had seen was lost");
-                }
-                match life_before {
-                    Some(before) if !seen && !over => drop(self.current.insert(who, before)),
-                    _ if restarted || !over => drop(self.current.remove(&who)),
-                    _ => {}
-                }
-                continue;
-            };
-            let is = |leg: &Leg| leg.version == pin.version;
-            let back = |at: usize| Some((at, self.lives[at].legs.iter().rposition(is)?));
-            // What nobody was told of need not have been.
-            let unseen = |at: &usize| !self.lives[*at].legs.iter().any(told);
-            let found = std::iter::successors(Some(at), |at| self.lives[*at].before.filter(|_| unseen(at)));
-            let Some((at, leg)) = found.take(4).find_map(back) else {
-                self.broken(|| format!("{who}: back on {}, where it never was", pin.exit));
-                continue;
-            };
-            self.current.insert(who.clone(), at);
-            let life = &mut self.lives[at];
-            let latest = life.legs.iter().rposition(told).is_none_or(|seen| seen <= leg);
-            life.legs.truncate(leg + 1);
-            let ended = life.ended.take().and_then(|ended| ended.told).is_some_and(|t| t <= told_by);
-            self.check(latest, || format!("{who}: back on {}, where no client was sent last", pin.exit));
-            self.check(!ended, || format!("{who}: the session was ended, and is back"));
-        }
-        let unknown = left.into_keys().next();
-        self.check(unknown.is_none(), || format!("{}: a pin that nobody made is back", unknown.unwrap()));
-    }
-}
-
-/// How the gateway ended, and what of it must be left.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Died {
-    pub at: Time,
-    /// What clients were told by then.
-    pub told_by: Time,
-    /// What clients were told of uses by then.
-    pub uses_by: Time,
 }
 
 /// A failure.
@@ -524,21 +317,11 @@ pub struct Failed<'a> {
     pub code: Code,
     pub tag: Option<Tag>,
     pub began: Step,
+    /// Since when it went by the pools that it had.
+    pub looked: Step,
     pub failover: Failover,
     pub filter: &'a Filter,
     pub named: bool,
     pub moves: u32,
     pub failed: &'a [ExitName],
-}
-
-fn leg(pin: &Pin, address: Option<IpAddr>, owed: Option<News>) -> Leg {
-    Leg {
-        exit: pin.exit.clone(),
-        variant: pin.variant.clone(),
-        via: pin.via,
-        version: pin.version,
-        address: pin.variant.address().or(address),
-        shown: None,
-        owed,
-    }
 }

@@ -33,6 +33,10 @@ pub enum Mistake {
     ClockStepsAlong,
     /// What the disk refused stays in the map.
     RefusedIsKept,
+    /// When the disk refuses a move, what used the session since is forgotten.
+    RefusedMoveForgetsUses,
+    /// Uses while the disk refused are not written when it comes back.
+    UsesAreNotMadeUpFor,
     /// The pin is not looked at again when the dial is done.
     DoesNotLookAgain,
     /// A request decides by the pools that it began with.
@@ -53,11 +57,15 @@ pub enum Mistake {
     LabelsForgotten,
     /// An exit's `max_ttl` is not looked at.
     ExitsMaxTtlIgnored,
+    /// A move of a pin that has ended becomes a pin as it was proposed.
+    MoveBecomesClaim,
+    /// A token that cannot be renewed, since its exit is down, is given up.
+    RenewalGivesUp,
 }
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 29] = [
         Self::LoserDoesNotWait,
         Self::WinnerDoesNotWait,
         Self::KeptLinkDoesNotWait,
@@ -73,6 +81,8 @@ impl Mistake {
         Self::ClockForgotten,
         Self::ClockStepsAlong,
         Self::RefusedIsKept,
+        Self::RefusedMoveForgetsUses,
+        Self::UsesAreNotMadeUpFor,
         Self::DoesNotLookAgain,
         Self::OldPoolsDecide,
         Self::UsersShare,
@@ -83,5 +93,7 @@ impl Mistake {
         Self::SeenIsReplaced,
         Self::LabelsForgotten,
         Self::ExitsMaxTtlIgnored,
+        Self::MoveBecomesClaim,
+        Self::RenewalGivesUp,
     ];
 }

@@ -41,8 +41,8 @@ pub struct Files {
 impl Files {
     /// `us` has siblings, exits without a known address, one that is full
     /// soon, one that holds no address for long, a prefix and a template;
-    /// `eu` has few exits.
-    pub fn new(rng: &mut StdRng) -> Self {
+    /// `eu` has few exits, and so has `us` where `few` says so.
+    pub fn new(few: bool, rng: &mut StdRng) -> Self {
         let mut us = vec![
             exit("us", "a1", fixed("192.0.2.1"), "us"),
             exit("us", "a2", fixed("192.0.2.1"), "de"),
@@ -56,6 +56,10 @@ impl Files {
         ];
         us[5].max_sessions = 2;
         us[6].max_ttl = Ttl::from_secs(10);
+        us[8].weight = 3;
+        if few {
+            us.truncate(2);
+        }
         let eu = vec![exit("eu", "x", fixed("192.0.2.9"), "de"), exit("eu", "y", Via::Direct, "us")];
         let lines = |exits: Vec<Exit>| exits.into_iter().map(|exit| Line { exit, listed: true }).collect();
         Self {
@@ -72,7 +76,8 @@ impl Files {
     /// Somebody changes something.
     pub fn change(&mut self, rng: &mut StdRng) {
         let lines = if rng.random_bool(0.8) { &mut self.us } else { &mut self.eu };
-        let at = rng.random_range(0..lines.len());
+        // The last one is the vendor's gateway, which has most to lose.
+        let at = rng.random_range(0..lines.len() + 2).min(lines.len() - 1);
         let line = &mut lines[at];
         match rng.random_range(0..10) {
             0..3 => line.listed = !line.listed,

@@ -10,52 +10,23 @@ use std::sync::Arc;
 
 use moorgate::core::ask::{Ask, AskedSession};
 use moorgate::core::code::Code;
-use moorgate::core::exit::Exit;
 use moorgate::core::failover::{Closed, Course, Down, Failure, Next};
-use moorgate::core::fault::{Blame, Fault};
-use moorgate::core::pin::{ExitName, News, Pin, Variant};
+use moorgate::core::fault::Blame;
+use moorgate::core::pin::{ExitName, News, Pin};
 use moorgate::core::pins::Only;
 use moorgate::core::pool::Failover;
 use moorgate::core::session::SessionKey;
 use moorgate::core::target::Target;
-use moorgate::state::{Attempt, ConnectionGuard, InForce, LivePool, Pick};
-use rand::rngs::StdRng;
+use moorgate::state::{LivePool, Pick};
+use rand::RngExt;
 
-use super::disk::Time;
-use super::history::{Answer, Failed, History, Tag, Who};
+use super::history::{Answer, Failed};
+use super::life::{Tag, Who};
 use super::mistake::Mistake;
 use super::route::Change;
-use super::store::{Claim, Refused, Store};
+use super::stage::{Link, Stage, refusal};
+use super::store::{Claim, Refused};
 use super::truth::{Dialled, Step};
-
-/// What a request works with for one step.
-pub struct Stage<'a> {
-    pub store: &'a mut Store,
-    pub in_force: &'a InForce,
-    pub history: &'a mut History,
-    /// Connections that the client's next plain request may use.
-    pub kept: &'a mut Vec<Link>,
-    pub rng: &'a mut StdRng,
-    pub at: Time,
-    pub mistake: Option<Mistake>,
-}
-
-impl Stage<'_> {
-    pub fn is(&self, mistake: Mistake) -> bool {
-        self.mistake == Some(mistake)
-    }
-}
-
-/// A connection through an exit.
-pub struct Link {
-    pub exit: Arc<Exit>,
-    variant: Variant,
-    key: SessionKey,
-    target: Target,
-    attempt: Option<(Attempt, Step)>,
-    reused: bool,
-    _connection: ConnectionGuard,
-}
 
 /// A request under way.
 pub struct Request {
@@ -72,6 +43,8 @@ pub struct Request {
     pub tried: Vec<ExitName>,
     pub failed: Vec<ExitName>,
     pub began: Step,
+    /// Since when it goes by these pools.
+    pub looked: Step,
     pub tag: Option<Tag>,
     pub at: At,
 }
@@ -124,6 +97,7 @@ impl Request {
             tried: Vec::new(),
             failed: Vec::new(),
             began: stage.history.step,
+            looked: stage.history.step,
             tag: None,
             at: At::Done,
             ask,
@@ -191,6 +165,7 @@ impl Request {
             && let Some(pool) = stage.in_force.snapshot().pool(&self.ask.pool.name)
         {
             self.pool = pool.clone();
+            self.looked = stage.history.step;
         }
     }
 
@@ -206,7 +181,10 @@ impl Request {
         {
             stage.history.count("left by a kept connection");
             self.at = At::Receipt { claim, link };
-            return if stage.is(Mistake::KeptLinkDoesNotWait) { self.settle_now(stage) } else { () };
+            if stage.is(Mistake::KeptLinkDoesNotWait) {
+                self.settle_now(stage);
+            }
+            return;
         }
         match self.pool.resume(&claim.pin.exit.id, &claim.pin.variant, now) {
             Ok(pick) => self.use_pick(claim, pick, stage.history.step, stage),
@@ -273,6 +251,7 @@ impl Request {
         if failure.is_exits() && !mistaken {
             self.failed.push(exit.clone());
         }
+        self.refresh(stage);
         let mut next = self.course.after(claim.fresh, &failure);
         let claim = match next {
             Next::Other => match self.replace(claim, exit, stage) {
@@ -334,10 +313,12 @@ impl Request {
             let who = &self.who;
             stage.history.broken(|| format!("{who}: leaves by another session's connection"));
         }
-        if self.plain {
-            self.at = At::Answer { pin: claim.pin, link };
-        } else {
+        if !self.plain {
             self.succeed(&claim.pin, stage);
+        } else if stage.rng.random() {
+            self.answer(claim.pin, link, Dialled::Through, stage);
+        } else {
+            self.at = At::Answer { pin: claim.pin, link };
         }
     }
 
@@ -373,7 +354,8 @@ impl Request {
             .history
             .tell(|| format!("{who} {}: {news:?} on {exit}, expires-in={expires_in_s}", self.number));
         let tag = self.tag.expect("a pin was seen");
-        stage.history.answered(who, &Answer { request: self.number, tag, news, expires_in_s, pin });
+        let survives = stage.store.survives(self.key, pin);
+        stage.history.answered(who, &Answer { request: self.number, tag, news, expires_in_s, pin, survives });
     }
 
     pub fn fail(&mut self, code: Code, stage: &mut Stage<'_>) {
@@ -386,6 +368,7 @@ impl Request {
                 code,
                 tag: self.tag,
                 began: self.began,
+                looked: self.looked,
                 failover: self.ask.failover,
                 filter: &self.ask.filter,
                 named: self.ask.exit.is_some(),
@@ -394,25 +377,4 @@ impl Request {
             },
         );
     }
-}
-
-impl Link {
-    /// Tells the exit how it did, as far as that was still open.
-    fn told(&mut self, how: Dialled, stage: &mut Stage<'_>) -> Option<Failure> {
-        let (attempt, began) = self.attempt.take()?;
-        let (now, step) = (stage.store.now(), stage.history.step);
-        let target = self.target.to_string();
-        stage.history.truth.dialled(&self.exit.name, &self.variant, &target, began, how, step);
-        let Dialled::Failed(blame) = how else {
-            attempt.succeeded(now);
-            return None;
-        };
-        let after = attempt.failed(blame, &refusal(), &self.target, now);
-        Some(Failure { blame, ejected_until: after.ejected_until, token_lost: after.token_lost })
-    }
-}
-
-/// What the simulation's exits and targets say: nobody reads it.
-fn refusal() -> Fault {
-    Fault::new(Code::ExitFailed, "refused")
 }

@@ -2,16 +2,19 @@
 //! of `serve/route.rs`.
 
 use moorgate::core::code::Code;
+use moorgate::core::exit::Exit;
 use moorgate::core::failover::{Down, Leave};
 use moorgate::core::pin::{ExitName, Pin};
 use moorgate::core::pins::Only;
 use moorgate::core::session::{Filter, SessionKey};
 use moorgate::core::time::{Timestamp, Ttl};
-use moorgate::state::{NewPin, NoExit, Pick};
+use moorgate::state::{NewPin, Pick};
 
-use super::history::{Maker, Mover, Tag};
+use super::history::{Maker, Mover};
+use super::life::Tag;
 use super::mistake::Mistake;
-use super::request::{At, Request, Stage};
+use super::request::{At, Request};
+use super::stage::Stage;
 use super::store::{Claim, Refused};
 use super::truth::Step;
 
@@ -46,7 +49,12 @@ impl Request {
             ask.ttl = Ttl::MIN;
         }
         let mut placed = self.pool.place(&ask, now, stage.rng);
-        if placed.as_ref().is_err_and(NoExit::lacks_room) {
+        let crowded = match &placed {
+            Err(none) => none.lacks_room(),
+            Ok(pick) => pick.shares_address(),
+        };
+        if crowded {
+            drop(placed);
             stage.store.sweep(stage.at);
             placed = self.pool.place(&ask, now, stage.rng);
         }
@@ -83,9 +91,7 @@ impl Request {
             return self.fail(Code::StoreUnavailable, stage);
         };
         if claim.won {
-            let maker =
-                Maker { request: self.number, ttl: self.session.ttl, filter: &self.ask.filter, exit: &exit };
-            self.tag = Some(stage.history.made(&self.who, &maker, &claim.pin));
+            self.made(&claim, &exit, stage);
         } else {
             stage.history.count("lost a claim");
             self.tag = Some(stage.history.seen(&self.who, &claim.pin));
@@ -109,17 +115,23 @@ impl Request {
         stage: &mut Stage<'_>,
     ) {
         let (exit, seen) = (pick.exit.clone(), change.claim.pin.version);
+        let gone = stage.store.peek(self.key).is_none();
         let moved = stage.store.repin(self.key, seen, change.only, proposal, stage.at, stage.rng);
         let claim = match moved {
             Err(Refused) if change.away => return,
             Err(Refused) => return self.fail(Code::StoreUnavailable, stage),
             Ok(None) => {
                 drop(pick);
-                return if change.away { () } else { self.claim(stage) };
+                if !change.away {
+                    self.claim(stage);
+                }
+                return;
             }
             Ok(Some(claim)) => claim,
         };
-        if claim.won {
+        if claim.won && gone {
+            self.made(&claim, &exit, stage);
+        } else if claim.won {
             let mover = Mover {
                 failover: self.ask.failover,
                 filter: &self.ask.filter,
@@ -141,6 +153,12 @@ impl Request {
         self.adopt(claim, pick, decided, stage);
     }
 
+    fn made(&mut self, claim: &Claim, exit: &Exit, stage: &mut Stage<'_>) {
+        let (ttl, filter) = (self.session.ttl, &self.ask.filter);
+        let maker = Maker { request: self.number, ttl, filter, exit };
+        self.tag = Some(stage.history.made(&self.who, &maker, &claim.pin));
+    }
+
     /// `adopt` and `then_use`: the winner's room counts, the loser's is given
     /// back with its pick.
     fn adopt(&mut self, claim: Claim, mut pick: Pick, decided: Step, stage: &mut Stage<'_>) {
@@ -160,10 +178,13 @@ impl Request {
 
     pub fn fail_over(&mut self, claim: Claim, down: Down, away: bool, stage: &mut Stage<'_>) {
         let (siblings_only, only) = match self.course.leave(claim.fresh, down) {
-            Ok(Leave::Renew(only)) => return self.renew(claim, only, away, stage),
+            Ok(Leave::Renew(only)) => {
+                self.moves += 1;
+                return self.renew(claim, only, away, stage);
+            }
             Ok(Leave::Move { siblings_only, only }) => (siblings_only, only),
             Err(_) if away => return,
-            Err(_) => return self.fail(Code::ExitDown, stage),
+            Err(_) => return self.fail(down_code(down), stage),
         };
         self.moves += 1;
         let not: Vec<_> = self.tried.iter().chain([&claim.pin.exit]).cloned().collect();
@@ -181,7 +202,7 @@ impl Request {
         match self.pool.place(&ask, now, stage.rng) {
             Ok(pick) => self.change(claim, pick, only, away, stage),
             Err(_) if away => {}
-            Err(_) => self.fail(Code::ExitDown, stage),
+            Err(_) => self.fail(down_code(down), stage),
         }
     }
 
@@ -189,6 +210,9 @@ impl Request {
         match self.pool.renew(&claim.pin.exit.id, stage.store.now(), stage.rng) {
             Ok(pick) => self.change(claim, pick, only, away, stage),
             Err(_) if away => {}
+            Err(closed) if closed.is_down() && stage.is(Mistake::RenewalGivesUp) => {
+                self.fail(Code::ExitDown, stage);
+            }
             Err(closed) if closed.is_down() => self.turn(claim, stage),
             Err(_) => self.fail(Code::NoExit, stage),
         }
@@ -203,6 +227,11 @@ impl Request {
 
 fn new_pin<'a>(key: SessionKey, filter: &'a Filter, ttl: Ttl, not: &'a [ExitName]) -> NewPin<'a> {
     NewPin { key, filter, exit: None, ttl, not, address: None, siblings_only: false }
+}
+
+/// A vendor that refuses every token does not make the exit down.
+fn down_code(down: Down) -> Code {
+    if down == Down::TokenLost { Code::ExitFailed } else { Code::ExitDown }
 }
 
 fn left(pin: &Pin, now: Timestamp) -> Ttl {

@@ -161,6 +161,9 @@ impl Store {
         let (mut now, before) = match self.pins.repin(key, seen, only, &proposal, self.now()) {
             Repinned::Moved { now, before } => (now, before),
             Repinned::Lost(held) => return Ok(Some(self.shown(held, false))),
+            Repinned::Gone if self.mistake == Some(Mistake::MoveBecomesClaim) => {
+                return self.claim(key, proposal, at, rng).map(Some);
+            }
             Repinned::Gone => return Ok(None),
         };
         if self.mistake == Some(Mistake::MoveExtendsExpiry) {
@@ -206,6 +209,16 @@ impl Store {
         Some(if written || there() { Ok(()) } else { Err(Refused) })
     }
 
+    /// Whether a kill at this moment would leave the pin as somebody was shown
+    /// it. While the disk refuses, live pins go on and their uses wait.
+    pub fn survives(&self, key: SessionKey, shown: &Pin) -> bool {
+        if self.peek(key).is_none_or(|pin| pin.version != shown.version) {
+            return true; // it was moved or ended since
+        }
+        let kept = |left: &Pin| left.ends() >= shown.ends() || self.disk.refuses();
+        self.disk.left_by_kill(key).is_some_and(|left| left.version == shown.version && kept(left))
+    }
+
     /// Whether an end is written; `None`: not known yet.
     pub fn ended(&self, receipt: Receipt) -> Option<bool> {
         self.disk.written(receipt)
@@ -245,7 +258,11 @@ impl Store {
     /// The disk takes records again.
     pub fn recover(&mut self) {
         let offset_ms = self.offset_ms();
-        self.disk.recover(self.pins.iter(), offset_ms);
+        let careless = self.mistake == Some(Mistake::UsesAreNotMadeUpFor);
+        let same = |(number, pin): &(u64, Pin), held: &Held| {
+            *number == held.record && (careless || pin.ends() == held.pin.ends())
+        };
+        self.disk.recover(self.pins.iter(), offset_ms, same);
         self.noted_ms = offset_ms;
     }
 
@@ -265,7 +282,9 @@ impl Store {
             }
             Change::Moved { key, pin, mut before } => {
                 let Some(now) = is(&self.pins, key, &pin) else { return };
-                before.pin.used = now.pin.used;
+                if self.mistake != Some(Mistake::RefusedMoveForgetsUses) {
+                    before.pin.used = now.pin.used;
+                }
                 self.pins.set(key, Some(&before));
                 self.exits.left(&pin, None);
                 self.exits.loaded(&before.pin);

@@ -21,12 +21,9 @@ pub enum Dialled {
     Failed(Blame),
 }
 
-#[derive(Debug, Default)]
-struct Record {
-    /// As listed.
-    exit: Option<Arc<Exit>>,
-    /// The digest of what it was when it was listed last.
-    known: Option<u32>,
+/// What was learned of an exit by its dials.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Learned {
     /// Failures in a row.
     streak: u32,
     /// Targets that met silence, in a row.
@@ -35,6 +32,51 @@ struct Record {
     ejected: Option<Step>,
     /// Failures of each token.
     tokens: BTreeMap<Arc<str>, u32>,
+}
+
+impl Learned {
+    fn dialled(&mut self, variant: &Variant, target: &str, began: Step, how: Dialled, step: Step) {
+        if let (Variant::Token(token), Dialled::Failed(Blame::Token)) = (variant, how) {
+            *self.tokens.entry(token.clone()).or_default() += 1;
+        }
+        if self.ejected.is_some_and(|since| began <= since) {
+            return; // what began before says nothing new
+        }
+        let failed = match how {
+            Dialled::Through | Dialled::Failed(Blame::Target | Blame::Token) => {
+                self.silent.clear();
+                false
+            }
+            Dialled::Failed(Blame::Silence) => {
+                if !self.silent.iter().any(|silent| silent == target) {
+                    self.silent.push(target.to_owned());
+                }
+                self.silent.len() >= EJECT_AFTER as usize
+            }
+            Dialled::Failed(Blame::Exit) => true,
+        };
+        if !failed {
+            (self.streak, self.ejected) = (0, None);
+        } else if self.ejected.is_some() {
+            self.ejected = Some(step);
+        } else {
+            self.streak += 1;
+            if how == Dialled::Failed(Blame::Silence) || self.streak >= EJECT_AFTER {
+                self.ejected = Some(step);
+            }
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Record {
+    /// As listed.
+    exit: Option<Arc<Exit>>,
+    /// The digest of what it was when it was listed last.
+    known: Option<u32>,
+    /// What was learned of it. Of one that was away for a while, the gateway
+    /// may or may not have forgotten what it knew: then either may be so.
+    learned: Vec<Learned>,
     /// When it was down last.
     was_down: Option<Step>,
     /// When it was last that its `via` was changed, or it was taken out.
@@ -44,8 +86,19 @@ struct Record {
 }
 
 impl Record {
+    fn is_ejected(&self) -> bool {
+        self.learned.iter().any(|learned| learned.ejected.is_some())
+    }
+
     fn is_down(&self) -> bool {
-        self.ejected.is_some() || self.exit.as_ref().is_none_or(|exit| exit.mode == Mode::Off)
+        self.is_ejected() || self.exit.as_ref().is_none_or(|exit| exit.mode == Mode::Off)
+    }
+
+    /// It may be as if nothing had been learned.
+    fn may_be_forgotten(&mut self) {
+        if !self.learned.contains(&Learned::default()) {
+            self.learned.push(Learned::default());
+        }
     }
 }
 
@@ -71,10 +124,12 @@ impl Truth {
                 record.changed = Some(step);
             }
             // What was learned was learned of another exit.
-            if is.is_some() && record.known != is && record.known.replace(is.unwrap_or_default()).is_some() {
-                (record.streak, record.ejected) = (0, None);
-                record.silent.clear();
-                record.tokens.clear();
+            if is.is_some() && record.known != is {
+                record.known = is;
+                record.learned.clear();
+            }
+            if was.is_none() || record.learned.is_empty() {
+                record.may_be_forgotten();
             }
             if record.exit.as_ref() != now {
                 record.touched = step;
@@ -101,40 +156,11 @@ impl Truth {
         step: Step,
     ) {
         let record = self.0.entry(name.clone()).or_default();
-        if let (Variant::Token(token), Dialled::Failed(Blame::Token)) = (variant, how) {
-            *record.tokens.entry(token.clone()).or_default() += 1;
-        }
-        if record.ejected.is_some_and(|since| began <= since) {
-            return; // what began before says nothing new
-        }
-        let failed = match how {
-            Dialled::Through | Dialled::Failed(Blame::Target | Blame::Token) => {
-                record.silent.clear();
-                false
-            }
-            Dialled::Failed(Blame::Silence) => {
-                if !record.silent.iter().any(|silent| silent == target) {
-                    record.silent.push(target.to_owned());
-                }
-                record.silent.len() >= EJECT_AFTER as usize
-            }
-            Dialled::Failed(Blame::Exit) => true,
-        };
-        match (failed, record.ejected) {
-            (false, ejected) => {
-                if ejected.is_some() {
-                    record.was_down = Some(step);
-                }
-                (record.streak, record.ejected) = (0, None);
-            }
-            (true, Some(_)) => record.ejected = Some(step),
-            (true, None) => {
-                record.streak += 1;
-                let silence = how == Dialled::Failed(Blame::Silence);
-                if silence || record.streak >= EJECT_AFTER {
-                    record.ejected = Some(step);
-                }
-            }
+        let was_ejected = record.is_ejected();
+        record.learned.iter_mut().for_each(|learned| learned.dialled(variant, target, began, how, step));
+        record.learned.dedup();
+        if was_ejected && !record.is_ejected() {
+            record.was_down = Some(step);
         }
     }
 
@@ -156,8 +182,8 @@ impl Truth {
     /// Whether so many failures were met with this token that it is lost.
     pub fn token_lost(&self, name: &ExitName, variant: &Variant) -> bool {
         let Variant::Token(token) = variant else { return false };
-        let failures = self.0.get(name).and_then(|record| record.tokens.get(token));
-        failures.is_some_and(|failures| *failures >= EJECT_AFTER)
+        let learned = self.0.get(name).into_iter().flat_map(|record| &record.learned);
+        learned.filter_map(|learned| learned.tokens.get(token)).any(|failures| *failures >= EJECT_AFTER)
     }
 
     /// Exits of a pool that were fit for any new pin all the time since.
@@ -166,7 +192,7 @@ impl Truth {
             let free = |exit: &Arc<Exit>| {
                 exit.mode == Mode::Active && exit.max_sessions == 0 && &*exit.name.pool == pool
             };
-            let well = record.ejected.is_none() && record.was_down.is_none_or(|then| then < since);
+            let well = !record.is_ejected() && record.was_down.is_none_or(|then| then < since);
             well && record.touched < since && record.exit.as_ref().is_some_and(free)
         };
         self.0.values().filter(fit).filter_map(|record| record.exit.as_ref())

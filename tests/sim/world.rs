@@ -1,78 +1,33 @@
 //! The scheduler: what happens next is drawn from a seed.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
 
-use moorgate::clock::ManualClock;
-use moorgate::core::ask::{Account, AtHand, GatewayBounds, ask, judge};
 use moorgate::core::code::Code;
-use moorgate::core::fault::{Blame, Fault};
-use moorgate::core::pin::{ExitName, Pin};
-use moorgate::core::pool::{Affinity, SessionBounds};
+use moorgate::core::fault::Fault;
+use moorgate::core::pin::ExitName;
 use moorgate::core::session::SessionKey;
-use moorgate::core::time::{Timestamp, Ttl};
-use moorgate::core::username::{Parameters, parse};
-use moorgate::state::{Exits, InForce};
+use moorgate::core::time::Timestamp;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::disk::{Content, Death, Receipt, Time, draw};
-use super::history::{Died, History, Who};
+use super::aftermath::Died;
+use super::disk::{Content, Death, Time, draw};
+use super::gateway::{CLIENTS, Client, Gateway, SYNC_MS};
+use super::history::History;
 use super::mistake::Mistake;
 use super::pools::Files;
-use super::request::{Link, Request, Stage};
-use super::store::Store;
+use super::request::Request;
 use super::truth::Dialled;
+use super::wish::{Weather, Wish};
 
-/// Client connections.
-const CLIENTS: usize = 6;
-/// The store is looked after so often.
-const TICK_MS: Time = 250;
-/// The writer is never longer behind.
-const WRITER_MS: Time = 200;
-/// The disk has what was written so long after.
-const SYNC_MS: Time = 50;
 /// A step of the wall clock is noticed and written down so soon.
 const NOTICE_MS: Time = 1000;
-/// The longest ttl.
-const MAX_TTL_S: u64 = 60;
-
 /// A promise was broken.
 #[derive(Debug)]
 pub struct Breach {
     pub step: u64,
     pub what: String,
     pub story: Vec<String>,
-}
-
-/// How an exit does.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Weather {
-    Fine,
-    Flaky,
-    Down,
-}
-
-#[derive(Default)]
-struct Client {
-    kept: Vec<Link>,
-    request: Option<Request>,
-    /// What it asked for last: user, parameters, target.
-    last: Option<(&'static str, String, &'static str)>,
-}
-
-/// A gateway that runs.
-struct Gateway {
-    store: Store,
-    in_force: InForce,
-    exits: Arc<Exits>,
-    clock: Arc<ManualClock>,
-    clients: Vec<Client>,
-    /// Ends that are not written yet.
-    ending: Vec<(usize, Receipt)>,
-    next_tick: Time,
-    refuses_since: Option<Time>,
 }
 
 /// A gateway that does not.
@@ -88,6 +43,10 @@ struct Wreck {
 pub struct World {
     rng: StdRng,
     events: [(u32, Event); 12],
+    /// Trouble where it hurts most: how likely a death is right after an
+    /// answer, and a refusal soon after a move.
+    die_after_answer: f64,
+    refuse_after_move: f64,
     mistake: Option<Mistake>,
     history: History,
     files: Files,
@@ -119,17 +78,18 @@ enum Event {
 /// What happens how often; a seed is of one mood, so that in some of them
 /// pins live long.
 fn events(seed: u64) -> [(u32, Event); 12] {
-    let [weather, reload, end, refuse, die] = match seed % 4 {
-        0 => [60, 6, 4, 0, 1],
-        1 => [25, 12, 8, 0, 12],
-        2 => [25, 12, 4, 8, 4],
-        _ => [40, 40, 4, 1, 2],
+    let [weather, reload, end, refuse, die, commit] = match seed % 5 {
+        0 => [60, 6, 4, 0, 1, 60],
+        1 => [25, 12, 8, 0, 3, 60],
+        2 => [60, 12, 4, 4, 2, 12],
+        3 => [40, 40, 4, 1, 2, 60],
+        _ => [5, 2, 20, 2, 3, 25],
     };
     [
         (240, Event::Ask),
         (450, Event::Progress),
         (100, Event::Pass),
-        (60, Event::Commit),
+        (commit, Event::Commit),
         (10, Event::Sync),
         (6, Event::Cancel),
         (3, Event::StepWall),
@@ -158,12 +118,14 @@ pub fn run(seed: u64, steps: u64, mistake: Option<Mistake>, tell: bool) -> Resul
 impl World {
     fn new(seed: u64, mistake: Option<Mistake>, tell: bool) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
-        let files = Files::new(&mut rng);
+        let files = Files::new(seed % 5 == 4, &mut rng);
         let start_ms = 1_800_000_000_000 + rng.random_range(0..1000);
         let wreck = Wreck { content: Content::default(), died: Died::default(), reckoned_ms: vec![0] };
         let mut world = Self {
             rng,
             events: events(seed),
+            die_after_answer: [0.0, 0.2, 0.05, 0.0, 0.2][(seed % 5) as usize],
+            refuse_after_move: [0.0, 0.0, 0.04, 0.0, 0.0][(seed % 5) as usize],
             mistake,
             history: History::new(tell),
             files,
@@ -183,10 +145,17 @@ impl World {
         }
         // A disk that refuses is mended soon.
         let refuses = matches!(&self.gateway, Ok(gateway) if gateway.refuses_since.is_some());
-        let event = if refuses && self.rng.random_bool(0.05) {
-            Event::Refuse
-        } else {
-            draw(&mut self.rng, &self.events)
+        let step = self.history.step;
+        let event = match refuses.then(|| self.rng.random_range(0..100)) {
+            Some(0..5) => Event::Refuse,
+            Some(5..7) => Event::Die,
+            _ if step - self.history.answered_at == 1 && self.rng.random_bool(self.die_after_answer) => {
+                Event::Die
+            }
+            _ if step - self.history.moved_at < 50 && self.rng.random_bool(self.refuse_after_move) => {
+                Event::Refuse
+            }
+            _ => draw(&mut self.rng, &self.events),
         };
         match event {
             Event::Ask => self.ask(),
@@ -221,27 +190,21 @@ impl World {
         }
     }
 
-    /// Somebody asks for something.
+    /// Somebody asks for something, often what it asked for before.
     fn ask(&mut self) {
         let Ok(gateway) = &mut self.gateway else { return };
         let at = self.rng.random_range(0..CLIENTS);
-        if gateway.clients[at].request.is_some() {
+        let client = &mut gateway.clients[at];
+        if client.request.is_some() {
             return;
         }
-        let again = gateway.clients[at].last.take().filter(|_| self.rng.random_bool(0.6));
-        let (user, tail, target) = again.unwrap_or_else(|| wish(&mut self.rng));
-        gateway.clients[at].last = Some((user, tail.clone(), target));
-        let account = account(user);
-        let snapshot = gateway.in_force.snapshot();
-        let asked = parse(&tail).map_err(|error| error.fault).and_then(|parameters| {
-            judge(&parameters, &account, &bounds())?;
-            let at_hand = AtHand { client: [192, 0, 2, 77].into(), target: None };
-            ask(parameters, &Parameters::default(), &account, snapshot.pools(), &bounds(), at_hand)
-        });
-        let out_of_range = ["-ttl-0s", "-ttl-61s", "-ttl-200h"].iter().any(|bad| tail.contains(bad));
+        let again = client.last.take().filter(|_| self.rng.random_bool(0.6));
+        let wish = again.unwrap_or_else(|| Wish::any(&mut self.rng));
+        client.last = Some(wish.clone());
+        let asked = wish.read(gateway.in_force.snapshot().pools());
         let refused = asked.as_ref().err().map(Fault::code);
-        if out_of_range != (refused == Some(Code::TtlOutOfRange)) {
-            self.history.broken(|| format!("{user}{tail}: {refused:?}"));
+        if wish.is_beyond() != (refused == Some(Code::TtlOutOfRange)) {
+            self.history.broken(|| format!("{}{}: {refused:?}", wish.user, wish.tail));
         }
         let Ok(ask) = asked else {
             return self.history.count("refused by its parameters");
@@ -251,11 +214,11 @@ impl World {
             Some(Mistake::UsersShare) => SessionKey::new("", &ask.pool.name, &ask.filter, &session.id),
             _ => session.key,
         };
-        let plain = self.rng.random_bool(0.5);
+        let plain = self.rng.random();
         self.requests += 1;
-        self.history.tell(|| format!("{user}{tail} {}: asks, plain: {plain}", self.requests));
+        self.history.tell(|| format!("{}{} {}: asks, plain: {plain}", wish.user, wish.tail, self.requests));
         let (waiting, mut stage) = gateway.stage(at, &mut self.history, &mut self.rng, self.mistake);
-        let mut request = Request::new(self.requests, ask, key, plain, target, &mut stage);
+        let mut request = Request::new(self.requests, ask, key, plain, wish.target, &mut stage);
         request.begin(&mut stage);
         *waiting = Some(request).filter(|request| !request.is_done());
     }
@@ -265,13 +228,10 @@ impl World {
         let Ok(gateway) = &mut self.gateway else { return };
         let at = self.rng.random_range(0..CLIENTS);
         let Some(mut request) = gateway.clients[at].request.take() else { return };
-        let weather = request.waits_for().map(|exit| {
-            let token = &*exit.id == "gate";
-            (*self.weather.get(exit).unwrap_or(&Weather::Fine), token)
-        });
-        let outcome =
-            weather.map_or(Dialled::Through, |(weather, token)| outcome(weather, token, &mut self.rng));
+        let mut outcome = Dialled::Through;
         if let Some(exit) = request.waits_for() {
+            let weather = self.weather.get(exit).unwrap_or(&Weather::Fine);
+            outcome = weather.dial(&*exit.id == "gate", &mut self.rng);
             let who = &request.who;
             self.history.tell(|| format!("{who}: {exit} {outcome:?}"));
         }
@@ -298,37 +258,17 @@ impl World {
     }
 
     /// Time passes.
-    fn pass(&mut self, mut ms: Time) {
-        let history = &mut self.history;
-        let Ok(gateway) = &mut self.gateway else {
-            history.now += ms;
-            return;
-        };
-        while ms > 0 {
-            let now = history.now;
-            let some = ms.min(gateway.next_tick - now);
-            let disk = gateway.store.disk();
-            if disk.waits_since().is_some_and(|since| since + WRITER_MS < now + some) {
-                disk.commit(usize::MAX, now);
-            }
-            if disk.unsynced_since().is_some_and(|since| since + SYNC_MS < now + some) {
-                disk.sync();
-            }
-            gateway.clock.advance(Duration::from_millis(some));
-            history.now += some;
-            ms -= some;
-            if history.now == gateway.next_tick {
-                gateway.store.keep(history.now);
-                gateway.next_tick += TICK_MS;
-            }
+    fn pass(&mut self, ms: Time) {
+        match &mut self.gateway {
+            Ok(gateway) => gateway.pass(ms, &mut self.history),
+            Err(_) => self.history.now += ms,
         }
     }
 
     fn change_weather(&mut self) {
         let names: Vec<_> = self.files.names().collect();
         let name = names[self.rng.random_range(0..names.len())].clone();
-        let weather = draw(&mut self.rng, &[(5, Weather::Fine), (1, Weather::Flaky), (3, Weather::Down)]);
-        self.weather.insert(name, weather);
+        self.weather.insert(name, Weather::any(&mut self.rng));
     }
 
     fn reload(&mut self) {
@@ -376,7 +316,7 @@ impl World {
             Death::Kill => "kill",
             Death::Power => "loss of power",
         });
-        let told_by = if death == Death::Power { now.saturating_sub(SYNC_MS) } else { now };
+        let told_by = if death == Death::Power { now - SYNC_MS - 1 } else { now };
         // While the disk refuses live pins go on, and their uses wait.
         let written_by = gateway.refuses_since.map_or(now, |since| since.saturating_sub(1));
         let uses_by = written_by.min(told_by);
@@ -408,148 +348,22 @@ impl World {
         let ahead = self.wall_ms.last().map_or(0, |(_, ahead)| *ahead);
         let shifts = wreck.reckoned_ms.iter().map(|then| then - ahead);
         let shift = (shifts.clone().min().unwrap_or(0), shifts.max().unwrap_or(0));
-        let clock = Arc::new(ManualClock::new(self.wall()));
-        let exits = Arc::new(Exits::default());
-        let store = Store::open(content, clock.clone(), exits.clone(), self.mistake);
         let pools = self.files.read();
         self.history.truth.forget();
         self.history.truth.listed(&pools, self.history.step);
-        let in_force = InForce::new(pools, exits.clone(), store.now());
-        let left: Vec<Pin> = store.live().into_iter().map(|(_, held)| held.pin).collect();
-        let ends = left.len();
-        self.history.tell(|| format!("starts with {ends} pins, clock shifted by {shift:?}"));
+        let gateway = Gateway::start(content, self.wall(), pools, self.history.now, self.mistake);
+        let left = gateway.left();
+        self.history.tell(|| format!("starts with {} pins, clock shifted by {shift:?}", left.len()));
         self.history.restarted(&left, &died, shift);
-        let clients = (0..CLIENTS).map(|_| Client::default()).collect();
-        let next_tick = self.history.now + TICK_MS;
-        let ending = Vec::new();
-        let gateway =
-            Gateway { store, in_force, exits, clock, clients, ending, next_tick, refuses_since: None };
         self.gateway = Ok(gateway);
     }
 
     /// What holds at every instant.
     fn look(&mut self) {
         let Ok(gateway) = &mut self.gateway else { return };
-        let (history, store) = (&mut self.history, &gateway.store);
-        gateway.ending.retain(|(life, receipt)| match store.ended(*receipt) {
-            None => true,
-            Some(written) => {
-                if written {
-                    history.ended(*life);
-                }
-                false
-            }
-        });
-        if history.step % 16 != 0 {
-            return;
+        gateway.tell_ends(&mut self.history);
+        if self.history.step.is_multiple_of(16) {
+            gateway.check(self.files.names(), &mut self.history);
         }
-        store.pins().check_invariants();
-        let mut on = BTreeMap::<ExitName, u32>::new();
-        for (_, held) in store.pins().iter() {
-            *on.entry(held.pin.exit).or_default() += 1;
-        }
-        for name in self.files.names() {
-            let requests = gateway.clients.iter().filter_map(|client| client.request.as_ref());
-            let reserved: u32 = requests.map(|request| request.reserves(name)).sum();
-            let (counted, is) = (gateway.exits.state(name).pins(), on.remove(name).unwrap_or(0) + reserved);
-            if counted != is {
-                history.broken(|| format!("{name} holds {is} pins, and {counted} are counted"));
-            }
-        }
-    }
-}
-
-impl Gateway {
-    fn stage<'a>(
-        &'a mut self,
-        client: usize,
-        history: &'a mut History,
-        rng: &'a mut StdRng,
-        mistake: Option<Mistake>,
-    ) -> (&'a mut Option<Request>, Stage<'a>) {
-        let (at, Client { kept, request, .. }) = (history.now, &mut self.clients[client]);
-        let (store, in_force) = (&mut self.store, &self.in_force);
-        (request, Stage { store, in_force, history, kept, rng, at, mistake })
-    }
-
-    fn end(&mut self, history: &mut History, rng: &mut StdRng) {
-        let live = self.store.live();
-        if live.is_empty() {
-            return;
-        }
-        let (key, _) = &live[rng.random_range(0..live.len())];
-        if let Ok(Some((pin, receipt))) = self.store.end(*key, history.now) {
-            history.tell(|| format!("{} is ended", Who::of(&pin)));
-            history.count("ended on demand");
-            self.ending.extend(history.ending(&Who::of(&pin)).map(|life| (life, receipt)));
-        }
-    }
-
-    fn refuse_or_recover(&mut self, history: &mut History) {
-        if self.refuses_since.take().is_some() {
-            history.tell(|| "the disk takes pins again".to_owned());
-            return self.store.recover();
-        }
-        history.tell(|| "the disk refuses".to_owned());
-        history.count("the disk refused");
-        self.refuses_since = Some(history.now);
-        self.store.refuse();
-        let left: Vec<Pin> = self.store.live().into_iter().map(|(_, held)| held.pin).collect();
-        history.refused(&left);
-    }
-}
-
-/// A user, what follows its name, and a target.
-fn wish(rng: &mut StdRng) -> (&'static str, String, &'static str) {
-    let mut tail = format!("-session-s{}", draw(rng, &[(5, 1), (2, 2), (1, 3)]));
-    tail += draw(rng, &[(6, ""), (1, "-pool-eu")]);
-    tail += draw(rng, &[(5, ""), (2, "-country-us"), (1, "-country-de")]);
-    tail += draw(
-        rng,
-        &[
-            (60, "-ttl-20s"),
-            (20, ""),
-            (40, "-ttl-5s"),
-            (20, "-ttl-2s"),
-            (10, "-ttl-1s"),
-            (1, "-ttl-0s"),
-            (1, "-ttl-61s"),
-            (1, "-ttl-200h"),
-        ],
-    );
-    tail += draw(rng, &[(4, ""), (1, "-idle-1s"), (3, "-idle-3s")]);
-    tail += draw(rng, &[(5, ""), (2, "-failover-on"), (3, "-failover-off"), (3, "-failover-address")]);
-    tail += draw(rng, &[(40, ""), (1, "-exit-a1"), (1, "-exit-b")]);
-    let target = draw(rng, &[(1, "one.example:80"), (1, "two.example:80"), (1, "three.example:80")]);
-    (draw(rng, &[(3, "acme"), (1, "beta")]), tail, target)
-}
-
-fn account(user: &str) -> Account {
-    Account {
-        name: user.into(),
-        pools: None,
-        default_pool: Some("us".into()),
-        sessions: SessionBounds::default(),
-        affinity: Affinity::None,
-    }
-}
-
-fn bounds() -> GatewayBounds {
-    let ttl = |secs| Ttl::from_secs(secs).expect("a ttl");
-    GatewayBounds { default_ttl: ttl(10), min_ttl: Ttl::MIN, max_ttl: ttl(MAX_TTL_S), idle: None }
-}
-
-fn outcome(weather: Weather, token: bool, rng: &mut StdRng) -> Dialled {
-    let exits = if token && rng.random_bool(0.7) { Blame::Token } else { Blame::Exit };
-    let bad = match weather {
-        Weather::Fine => 0,
-        Weather::Flaky => 40,
-        Weather::Down => 100,
-    };
-    match rng.random_range(0..100) {
-        n if n < bad => Dialled::Failed(exits),
-        90..95 => Dialled::Failed(Blame::Target),
-        95..98 => Dialled::Failed(Blame::Silence),
-        _ => Dialled::Through,
     }
 }

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::super::answer::SessionNews;
+use super::super::fields::Fields;
 use super::super::framing::{self, Answered};
 use super::super::head::{HeadLimits, Scan, parse_request, parse_response};
 use super::*;
@@ -28,6 +29,10 @@ fn send(head: &str, onward: &Onward<'_>) -> String {
 
 fn onward<'a>(target: &'a Target, path: &'a str, form: Form<'a>) -> Onward<'a> {
     Onward { target, path, form, via: None }
+}
+
+fn back(asked: &Asked) -> Back<'_> {
+    Back { asked, announce: None, via: None, close: false }
 }
 
 #[track_caller]
@@ -155,7 +160,7 @@ fn answer(asked: &str, head: &str, close: bool) -> (String, Sent) {
     let (head, _) = read.unwrap().unwrap();
     let Ok(Answered::Final { body, .. }) = framing::response(&head, &asked) else { panic!("{head:?}") };
     let mut out = Vec::new();
-    let sent = response(&mut out, &head, body, &asked, None, close);
+    let sent = response(&mut out, &head, body, &Back { close, ..back(&asked) });
     (String::from_utf8(out).unwrap(), sent)
 }
 
@@ -234,7 +239,12 @@ fn the_exit_is_announced_behind_the_origins_fields() {
     let (_, asked) = parsed(GET);
     let head = response_head("HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\nMoorgate-Exit: fake");
     let mut out = Vec::new();
-    response(&mut out, &head, BodyKind::Length(5), &asked, Some(&announce()), true);
+    response(
+        &mut out,
+        &head,
+        BodyKind::Length(5),
+        &Back { announce: Some(&announce()), close: true, ..back(&asked) },
+    );
     assert_eq!(
         String::from_utf8(out).unwrap(),
         "HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\nMoorgate-Exit: p/e\r\nMoorgate-Session: held; expires-in=9\r\n\
@@ -248,9 +258,9 @@ fn interim_answers_are_for_clients_that_know_them() {
         "HTTP/1.1 103 Early Hints\r\nLink: <a>\r\nConnection: close\r\nContent-Length: 0\r\nMoorgate-Exit: x",
     );
     let mut out = Vec::new();
-    interim(&mut out, &head, &parsed(OLD).1);
+    interim(&mut out, &head, &back(&parsed(OLD).1));
     assert_eq!(out, b"");
-    interim(&mut out, &head, &parsed(GET).1);
+    interim(&mut out, &head, &back(&parsed(GET).1));
     assert_eq!(out, b"HTTP/1.1 103 Early Hints\r\nLink: <a>\r\n\r\n");
 }
 
@@ -260,7 +270,11 @@ fn a_switch_keeps_what_it_switches_to() {
         "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: k",
     );
     let mut out = Vec::new();
-    switching(&mut out, &head, Some(&Announce { session: None, ..announce() }));
+    switching(
+        &mut out,
+        &head,
+        &Back { announce: Some(&Announce { session: None, ..announce() }), ..back(&parsed(GET).1) },
+    );
     assert_eq!(
         String::from_utf8(out).unwrap(),
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: k\r\nMoorgate-Exit: p/e\r\n\
@@ -328,7 +342,7 @@ proptest! {
         let (head, _) = read.unwrap().unwrap();
         let Ok(Answered::Final { body, .. }) = framing::response(&head, &asked) else { return Ok(()) };
         let mut out = Vec::new();
-        let sent = response(&mut out, &head, body, &asked, None, close);
+        let sent = response(&mut out, &head, body, &Back { close, ..back(&asked) });
         let read = parse_response(&out, &mut Scan::default(), &HeadLimits::default());
         let (again, eaten) = read.unwrap().unwrap();
         prop_assert_eq!(eaten, out.len());

@@ -69,6 +69,14 @@ fn ambiguous_requests_are_refused() {
         "Host: a\\b",
         "Host: a?b",
         "Host: a#b",
+        "Content_Length: 5",
+        "Transfer_encoding: chunked",
+        "Expect: 100-continue, 100-continue",
+        "Expect: 100-continue\r\nExpect: 100-continue",
+        "Expect: y 100-continue",
+        "Expect: 100-continue;x",
+        "Expect: 200-ok",
+        "Expect:",
     ] {
         refused(&format!("{GET}\r\n{lines}"));
     }
@@ -124,14 +132,43 @@ fn upgrades_and_expectations() {
     check(&format!("{GET}\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket"), true, false);
     check(&format!("{GET}\r\nUpgrade: websocket"), false, false);
     check(&format!("{GET}\r\nConnection: upgrade"), false, false);
-    check(&format!("{GET}\r\nConnection: upgrade\r\nUpgrade: h2c"), false, false);
+    for http in ["h2c", "H2C", "websocket, h2c", "h2c/2", "h2", "HTTP/2.0", "http/1.1"] {
+        check(&format!("{GET}\r\nConnection: upgrade\r\nUpgrade: {http}"), false, false);
+    }
     check(&format!("{GET}\r\nConnection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 5"), false, false);
     check(&format!("{GET}\r\nConnection: upgrade\r\nUpgrade: websocket\r\nContent-Length: 0"), true, false);
     check(&format!("{OLD}\r\nConnection: upgrade\r\nUpgrade: websocket"), false, false);
     check("CONNECT e.x:80 HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: websocket", false, false);
     check(&format!("{GET}\r\nExpect: 100-Continue\r\nContent-Length: 5"), false, true);
-    check(&format!("{GET}\r\nExpect: x"), false, false);
+    check(&format!("{GET}\r\nExpect: 100-continue"), false, false);
+    check(&format!("{GET}\r\nExpect: 100-continue\r\nContent-Length: 0"), false, false);
+    check(&format!("{OLD}\r\nExpect: x"), false, false);
     check(&format!("{OLD}\r\nExpect: 100-continue\r\nContent-Length: 5"), false, false);
+}
+
+#[test]
+fn hops_are_counted_for_trace_and_options() {
+    #[track_caller]
+    fn check(method: &str, lines: &str, expected: Result<Option<u64>, ()>) {
+        let asked = ask(&format!("{method} http://e.x/ HTTP/1.1\r\n{lines}"));
+        assert_eq!(asked.map(|asked| asked.max_forwards).map_err(drop), expected, "{method} {lines}");
+    }
+    for method in ["TRACE", "OPTIONS"] {
+        check(method, "A: b", Ok(None));
+        check(method, "Max-Forwards: 0", Ok(Some(0)));
+        check(method, "max-forwards: 007", Ok(Some(7)));
+        check(method, "Max-Forwards: 99999999999999999999", Ok(Some(u64::MAX)));
+        for bad in
+            ["Max-Forwards:", "Max-Forwards: -1", "Max-Forwards: 1, 2", "Max-Forwards: 1\r\nMax-Forwards: 1"]
+        {
+            check(method, bad, Err(()));
+        }
+    }
+    check("GET", "Max-Forwards: x", Ok(None));
+    check("GET", "Max-Forwards: 0", Ok(None));
+    check("TRACE", "Content-Length: 0", Ok(None));
+    check("TRACE", "Content-Length: 1", Err(()));
+    check("TRACE", "Transfer-Encoding: chunked", Err(()));
 }
 
 #[test]
@@ -179,7 +216,10 @@ fn interim_answers_and_switches() {
     }
     assert!(answer_to(&get, "HTTP/1.1 101 Switching Protocols").is_err());
     let upgrade = ask(&format!("{GET}\r\nConnection: Upgrade\r\nUpgrade: websocket")).unwrap();
-    assert_eq!(answer_to(&upgrade, "HTTP/1.1 101 Switching Protocols"), Ok(Answered::Switching));
+    let switches = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket";
+    assert_eq!(answer_to(&upgrade, switches), Ok(Answered::Switching));
+    assert!(answer_to(&upgrade, "HTTP/1.1 101 Switching Protocols").is_err());
+    assert!(answer_to(&get, switches).is_err());
 }
 
 #[test]
