@@ -8,6 +8,8 @@
 
 use std::sync::Arc;
 
+use std::task::{Context, Waker};
+
 use moorgate::core::ask::{Ask, AskedSession};
 use moorgate::core::code::Code;
 use moorgate::core::failover::{Closed, Course, Down, Failure, Next};
@@ -55,6 +57,8 @@ pub enum At {
     Room { pick: Pick, proposal: Pin, change: Option<Change>, decided: Step },
     /// The dial's end.
     Dial { claim: Claim, pick: Pick, began: Step },
+    /// The end of another request's trial of the pin's exit.
+    Trial { exit: ExitName },
     /// The pin's record.
     Receipt { claim: Claim, link: Link },
     /// The answer of a plain request's target.
@@ -154,6 +158,8 @@ impl Request {
                 self.repin_now(pick, proposal, change, decided, stage);
             }
             At::Dial { claim, pick, began } => self.dialled(claim, pick, began, outcome, stage),
+            At::Trial { exit } if self.is_on_trial(&exit) => self.at = At::Trial { exit },
+            At::Trial { .. } => self.again(stage),
             At::Receipt { claim, link } => self.settle(claim, link, stage),
             At::Answer { pin, link } => self.answer(pin, link, outcome, stage),
             At::Done => {}
@@ -189,8 +195,17 @@ impl Request {
         match self.pool.resume(&claim.pin.exit.id, &claim.pin.variant, now) {
             Ok(pick) => self.use_pick(claim, pick, stage.history.step, stage),
             Err(Closed::Busy) => self.fail(Code::NoExit, stage),
+            Err(Closed::OnTrial) => {
+                stage.history.count("waited for another's trial");
+                self.at = At::Trial { exit: claim.pin.exit };
+            }
             Err(closed) => self.fail_over(claim, Down::Closed(closed), false, stage),
         }
+    }
+
+    fn is_on_trial(&self, exit: &ExitName) -> bool {
+        let over = std::pin::pin!(self.pool.trial_over(&exit.id));
+        over.poll(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
     /// Dials through an exit that was taken at a step.
@@ -280,6 +295,17 @@ impl Request {
         }
     }
 
+    /// The pin as it is now; a new one if it has ended.
+    fn again(&mut self, stage: &mut Stage<'_>) {
+        match stage.store.look(self.key) {
+            Some(claim) => {
+                self.tag = Some(stage.history.seen(&self.who, &claim.pin));
+                self.turn(claim, stage);
+            }
+            None => self.claim(stage),
+        }
+    }
+
     fn settle(&mut self, claim: Claim, link: Link, stage: &mut Stage<'_>) {
         let hasty = match stage.mistake {
             Some(Mistake::LoserDoesNotWait) => !claim.won,
@@ -299,13 +325,7 @@ impl Request {
         let same = now.is_none_or(|pin| pin.version == claim.pin.version);
         if !same && !stage.is(Mistake::DoesNotLookAgain) {
             stage.history.count("found the session moved");
-            return match stage.store.look(self.key) {
-                Some(claim) => {
-                    self.tag = Some(stage.history.seen(&self.who, &claim.pin));
-                    self.turn(claim, stage);
-                }
-                None => self.claim(stage),
-            };
+            return self.again(stage);
         }
         let tag = self.tag.expect("a pin was seen");
         stage.history.departed(&self.who, tag, &link.exit.name, &link.variant);
