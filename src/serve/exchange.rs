@@ -5,18 +5,18 @@
 //! Must not know: what an answer means for exits and pins.
 
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
 use super::Shared;
 use super::body::Body;
 use super::client::Request;
 use super::link::Link;
+use super::outbox::Outbox;
 use super::presence;
 use crate::core::code::Code;
 use crate::core::fault::{Blame, Fault};
@@ -78,42 +78,6 @@ pub(super) struct Stopped {
     pub(super) blame: Blame,
     /// Whether the client is still there to be told.
     pub(super) answerable: bool,
-}
-
-/// Bytes to be written.
-#[derive(Default)]
-struct Outbox {
-    bytes: Vec<u8>,
-    written: usize,
-    /// How many of the last ones are of a body, to be counted.
-    body: usize,
-}
-
-impl Outbox {
-    /// A head, and what there is of its body.
-    fn new(mut bytes: Vec<u8>, body: &mut Body, from: &mut Wire) -> Self {
-        let body = body.begin(from, &mut bytes);
-        Self { bytes, written: 0, body }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
-    /// Ready once all is written; how much of a body went out by that.
-    fn poll(&mut self, cx: &mut Context<'_>, to: &mut Wire) -> Poll<io::Result<usize>> {
-        while self.written < self.bytes.len() {
-            let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.bytes[self.written..]))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.written += written;
-        }
-        if !self.bytes.is_empty() {
-            ready!(Pin::new(&mut *to).poll_flush(cx))?;
-        }
-        Poll::Ready(Ok(std::mem::take(self).body))
-    }
 }
 
 fn bad(violation: Violation) -> Stopped {

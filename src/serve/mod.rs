@@ -31,6 +31,7 @@ mod forward;
 mod http;
 mod intake;
 mod link;
+mod outbox;
 mod presence;
 mod route;
 mod tunnel;

@@ -6,8 +6,8 @@
 //! [`Course`], who may be chosen by the real [`LivePool`], what is asked for
 //! by the real grammar.
 
+use std::pin::pin;
 use std::sync::Arc;
-
 use std::task::{Context, Waker};
 
 use moorgate::core::ask::{Ask, AskedSession};
@@ -54,16 +54,32 @@ pub struct Request {
 /// What it waits for.
 pub enum At {
     /// The queue's room, to claim or to move.
-    Room { pick: Pick, proposal: Pin, change: Option<Change>, decided: Step },
+    Room {
+        pick: Pick,
+        proposal: Pin,
+        change: Option<Change>,
+        decided: Step,
+    },
     /// The dial's end.
-    Dial { claim: Claim, pick: Pick, began: Step },
+    Dial {
+        claim: Claim,
+        pick: Pick,
+        began: Step,
+    },
     /// The end of another request's trial of the pin's exit.
-    Trial { exit: ExitName },
+    Trial {
+        exit: ExitName,
+    },
     /// The pin's record.
-    Receipt { claim: Claim, link: Link },
+    Receipt {
+        claim: Claim,
+        link: Link,
+    },
     /// The answer of a plain request's target.
-    Answer { pin: Pin, link: Link },
-    /// Nothing.
+    Answer {
+        pin: Pin,
+        link: Link,
+    },
     Done,
 }
 
@@ -195,17 +211,18 @@ impl Request {
         match self.pool.resume(&claim.pin.exit.id, &claim.pin.variant, now) {
             Ok(pick) => self.use_pick(claim, pick, stage.history.step, stage),
             Err(Closed::Busy) => self.fail(Code::NoExit, stage),
-            Err(Closed::OnTrial) => {
-                stage.history.count("waited for another's trial");
-                self.at = At::Trial { exit: claim.pin.exit };
-            }
+            Err(Closed::OnTrial) => self.await_trial(claim.pin.exit, stage),
             Err(closed) => self.fail_over(claim, Down::Closed(closed), false, stage),
         }
     }
 
+    pub fn await_trial(&mut self, exit: ExitName, stage: &mut Stage<'_>) {
+        stage.history.count("waited for another's trial");
+        self.at = At::Trial { exit };
+    }
+
     fn is_on_trial(&self, exit: &ExitName) -> bool {
-        let over = std::pin::pin!(self.pool.trial_over(&exit.id));
-        over.poll(&mut Context::from_waker(Waker::noop())).is_pending()
+        pin!(self.pool.trial_over(&exit.id)).poll(&mut Context::from_waker(Waker::noop())).is_pending()
     }
 
     /// Dials through an exit that was taken at a step.

@@ -202,7 +202,10 @@ impl Request {
         match self.pool.place(&ask, now, stage.rng) {
             Ok(pick) => self.change(claim, pick, only, away, stage),
             Err(_) if away => {}
-            Err(_) => self.fail(down_code(down), stage),
+            Err(none) => match none.on_trial() {
+                Some(id) => self.await_trial(ExitName { id, ..claim.pin.exit }, stage),
+                None => self.fail(down_code(down), stage),
+            },
         }
     }
 
