@@ -17,8 +17,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
-use super::epoch::{Epoch, Outcome, Receipt};
+use super::epoch::{self, Epoch, Outcome, Receipt};
 use super::local::Local;
 use super::{Durability, StoreFault};
 use crate::core::pin::Pin;
@@ -116,7 +117,8 @@ impl Disk {
         if self.is_refusing() {
             return Err(StoreFault);
         }
-        self.room.acquire().await.map(Room).map_err(|_closed| StoreFault)
+        let room = timeout(epoch::PATIENCE, self.room.acquire()).await;
+        room.map_err(|_hangs| StoreFault)?.map(Room).map_err(|_closed| StoreFault)
     }
 
     /// Room for `changes` if the queue has it now.

@@ -10,12 +10,17 @@
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
 use super::StoreFault;
 use super::local::Local;
 use crate::core::session::SessionKey;
+
+/// How long a disk that neither takes nor refuses is waited for.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A time without refusals.
 #[derive(Debug)]
@@ -70,15 +75,20 @@ impl Epoch {
         }
     }
 
+    /// Not for longer than [`PATIENCE`]: what is not written by then may be
+    /// yet, or not.
     async fn wait(&self, number: u64) -> Outcome {
-        loop {
-            let mut news = std::pin::pin!(self.news.notified());
-            news.as_mut().enable();
-            if let Some(outcome) = self.outcome(number) {
-                return outcome;
+        let told = async {
+            loop {
+                let mut news = std::pin::pin!(self.news.notified());
+                news.as_mut().enable();
+                if let Some(outcome) = self.outcome(number) {
+                    return outcome;
+                }
+                news.await;
             }
-            news.await;
-        }
+        };
+        timeout(PATIENCE, told).await.unwrap_or(Outcome::Lost)
     }
 }
 
@@ -146,5 +156,11 @@ mod tests {
         let epoch = Epoch::new(7);
         epoch.end(Outcome::Lost);
         assert_eq!(epoch.outcome(8), Some(Outcome::Lost));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_disk_that_hangs_is_not_waited_for_without_end() {
+        let begun = tokio::time::Instant::now();
+        assert_eq!(Epoch::new(5).wait(6).await, Outcome::Lost);
+        assert_eq!(begun.elapsed(), PATIENCE);
     }
 }

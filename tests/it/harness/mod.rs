@@ -8,6 +8,7 @@ pub mod gateway;
 pub mod load;
 pub mod log;
 pub mod measure;
+pub mod names;
 pub mod namespace;
 pub mod origin;
 pub mod programs;
