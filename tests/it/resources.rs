@@ -13,7 +13,7 @@ use crate::harness::{Client, Gateway, Origin, PATIENCE, Setup, Target, basic, ev
 
 /// A gateway that may hold so many descriptors.
 fn with_descriptors(count: usize) -> Gateway {
-    let mut setup = Setup::addresses(1).config("log", json!({ "format": "json", "access": false }));
+    let mut setup = Setup::addresses(1).on_disk().config("log", json!({ "format": "json", "access": false }));
     setup.wrap = ["sh", "-c", &format!("ulimit -n {count} && exec \"$@\""), "sh"].map(str::to_owned).to_vec();
     setup.start()
 }
