@@ -6,9 +6,7 @@
 //! [`Course`], who may be chosen by the real [`LivePool`], what is asked for
 //! by the real grammar.
 
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Waker};
 
 use moorgate::core::ask::{Ask, AskedSession};
 use moorgate::core::code::Code;
@@ -216,15 +214,6 @@ impl Request {
         }
     }
 
-    pub fn await_trial(&mut self, exit: ExitName, stage: &mut Stage<'_>) {
-        stage.history.count("waited for another's trial");
-        self.at = At::Trial { exit };
-    }
-
-    fn is_on_trial(&self, exit: &ExitName) -> bool {
-        pin!(self.pool.trial_over(&exit.id)).poll(&mut Context::from_waker(Waker::noop())).is_pending()
-    }
-
     /// Dials through an exit that was taken at a step.
     pub fn use_pick(&mut self, claim: Claim, pick: Pick, began: Step, stage: &mut Stage<'_>) {
         if pick.exit.digest != claim.pin.via {
@@ -309,17 +298,6 @@ impl Request {
     fn settle_now(&mut self, stage: &mut Stage<'_>) {
         if let At::Receipt { claim, link } = std::mem::replace(&mut self.at, At::Done) {
             self.settle(claim, link, stage);
-        }
-    }
-
-    /// The pin as it is now; a new one if it has ended.
-    fn again(&mut self, stage: &mut Stage<'_>) {
-        match stage.store.look(self.key) {
-            Some(claim) => {
-                self.tag = Some(stage.history.seen(&self.who, &claim.pin));
-                self.turn(claim, stage);
-            }
-            None => self.claim(stage),
         }
     }
 
