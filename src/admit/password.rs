@@ -4,13 +4,14 @@
 //! the memory of a secret that was verified once.
 //! Must not know: whose secret it is, what a wrong one leads to.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use argon2::Argon2;
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
+use argon2::password_hash::PasswordHasher;
+use argon2::password_hash::phc::{Output, PasswordHash};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use subtle::ConstantTimeEq;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -46,6 +47,7 @@ pub(crate) struct Verifier {
     nobody: Stored,
     checks: Arc<Semaphore>,
     suspects: Arc<Semaphore>,
+    scratch: Arc<Scratch>,
 }
 
 /// What a failed check costs, whoever it was for: a check for each setting of
@@ -113,6 +115,7 @@ impl Verifier {
             nobody: Stored::Plain(rand::random()),
             checks: Arc::new(Semaphore::new(CHECKS_AT_A_TIME)),
             suspects: Arc::new(Semaphore::new(CHECKS_FOR_SUSPECTS)),
+            scratch: Arc::default(),
         }
     }
 
@@ -172,18 +175,63 @@ impl Verifier {
         };
         let Ok((suspect, Ok(permit))) = timeout(TURN, turn).await else { return Err(NoTurn) };
         let secret = Secret::new(secret);
+        let scratch = self.scratch.clone();
         let check = move || {
             // Held to the check's end, even where nobody waits for it any more.
             let _permits = (suspect, permit);
-            let Ok(hash) = PasswordHash::new(&phc) else { return false };
-            Argon2::default().verify_password(secret.expose().as_bytes(), &hash).is_ok()
+            scratch.lend(|blocks| is_made_from(&phc, &secret, blocks).unwrap_or(false))
         };
         Ok(tokio::task::spawn_blocking(check).await.unwrap_or(false))
+    }
+
+    /// Gives back what was used for checks, if there was none since the last
+    /// call; to be called every minute or so.
+    pub(crate) fn sweep(&self) {
+        if !self.scratch.used.swap(false, Ordering::Relaxed) {
+            self.scratch.idle().clear();
+        }
     }
 
     fn digest(&self, secret: &str) -> Digest {
         *blake3::keyed_hash(&self.key, secret.as_bytes()).as_bytes()
     }
+}
+
+/// The memory of checks that are over, for the next ones. To an allocator it
+/// could be given back only in part: whatever small thing is put into a gap of
+/// 19 MiB keeps the next check from fitting.
+#[derive(Default)]
+struct Scratch {
+    idle: Mutex<Vec<Vec<Block>>>,
+    used: AtomicBool,
+}
+
+impl Scratch {
+    fn lend<T>(&self, borrow: impl FnOnce(&mut Vec<Block>) -> T) -> T {
+        self.used.store(true, Ordering::Relaxed);
+        let mut blocks = self.idle().pop().unwrap_or_default();
+        let result = borrow(&mut blocks);
+        self.idle().push(blocks);
+        result
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Vec<Block>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether the PHC string was made from this secret; `None`: it is no use.
+fn is_made_from(phc: &str, secret: &Secret, blocks: &mut Vec<Block>) -> Option<bool> {
+    let phc = PasswordHash::new(phc).ok()?;
+    let (salt, right) = (phc.salt?, phc.hash?);
+    let algorithm = Algorithm::try_from(phc.algorithm.as_str()).ok()?;
+    let version = phc.version.map_or(Ok(Version::default()), Version::try_from).ok()?;
+    let argon = Argon2::new(algorithm, version, Params::try_from(&phc).ok()?);
+    blocks.resize(argon.params().block_count(), Block::default());
+    let mut out = [0; Output::MAX_LENGTH];
+    let out = out.get_mut(..right.len())?;
+    argon.hash_password_into_with_memory(secret.expose().as_bytes(), &salt, out, blocks).ok()?;
+    Some(out.ct_eq(right.as_bytes()).into())
 }
 
 #[cfg(test)]
@@ -223,11 +271,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn memory_of_checks_is_used_again_and_given_back() {
+        let verifier = Verifier::new();
+        let stored = verifier.store(&Secret::new(hash(&Secret::new("right")).unwrap()));
+        for _ in 0..3 {
+            assert!(!verify(&verifier, &stored, "wrong").await);
+            assert_eq!(verifier.scratch.idle().len(), 1);
+        }
+        verifier.sweep();
+        assert_eq!(verifier.scratch.idle().len(), 1, "used a moment ago");
+        verifier.sweep();
+        assert_eq!(verifier.scratch.idle().len(), 0);
+    }
+
+    #[tokio::test]
     async fn a_no_costs_the_same_for_every_user_and_none() {
         let verifier = Verifier::new();
         let with = |m: u32| {
-            let params = argon2::Params::new(m, 1, 1, None).unwrap();
-            let argon = Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+            let params = Params::new(m, 1, 1, None).unwrap();
+            let argon = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
             Secret::new(argon.hash_password(b"right").unwrap().to_string())
         };
         let users = [&with(64), &with(128), &with(64), &Secret::new("plain")].map(|p| verifier.store(p));

@@ -124,6 +124,7 @@ impl Users {
     /// Forgets what no longer counts; to be called every minute or so.
     pub(crate) fn sweep(&self) {
         self.throttle.sweep();
+        self.verifier.sweep();
     }
 }
 
