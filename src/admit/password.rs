@@ -225,7 +225,7 @@ fn is_made_from(phc: &str, secret: &Secret, blocks: &mut Vec<Block>) -> Option<b
     let phc = PasswordHash::new(phc).ok()?;
     let (salt, right) = (phc.salt?, phc.hash?);
     let algorithm = Algorithm::try_from(phc.algorithm.as_str()).ok()?;
-    let version = phc.version.map_or(Ok(Version::default()), Version::try_from).ok()?;
+    let version = phc.version.map_or_else(|| Ok(Version::default()), Version::try_from).ok()?;
     let argon = Argon2::new(algorithm, version, Params::try_from(&phc).ok()?);
     blocks.resize(argon.params().block_count(), Block::default());
     let mut out = [0; Output::MAX_LENGTH];
