@@ -13,6 +13,7 @@
 )]
 
 mod access_log;
+mod answers;
 mod blame;
 mod bodies;
 mod claim;
@@ -33,5 +34,8 @@ mod pools;
 mod prefixes;
 mod reload;
 mod rotation;
+#[path = "../vectors/rows.rs"]
+mod rows;
+mod smuggling;
 mod targets;
 mod users;

@@ -10,6 +10,7 @@ pub mod log;
 pub mod namespace;
 pub mod origin;
 pub mod programs;
+pub mod recorder;
 pub mod request;
 pub mod setup;
 pub mod socks;
