@@ -25,7 +25,9 @@ pub fn check(data: &[u8]) {
         let (config, _) = Config::load(&source).expect("every default");
         config.check_pools()
     });
-    let json = serde_json::from_slice::<serde_json::Value>(data);
+    // A byte order mark is allowed, as editors write it.
+    let text = data.strip_prefix(b"\xef\xbb\xbf").unwrap_or(data);
+    let json = serde_json::from_slice::<serde_json::Value>(text);
     match found {
         Ok(warnings) => {
             assert!(json.is_ok(), "what is no JSON is no pool file");

@@ -145,12 +145,17 @@ fn refusal(exit: &Exit, answer: &ResponseHead, login: Option<&Login>) -> DialFau
     }
 }
 
+/// Not a control of a terminal or of the text's direction, nor a line's end.
+fn is_printed(c: char) -> bool {
+    c.is_ascii_graphic() || c == ' ' || (!c.is_ascii() && c.escape_debug().len() == 1)
+}
+
 /// Status and reason, without what no client may see.
 fn said(answer: &ResponseHead, login: Option<&Login>) -> String {
     let status = answer.status();
     let reason: String = String::from_utf8_lossy(answer.reason())
         .chars()
-        .filter(|c| !c.is_control())
+        .filter(|c| is_printed(*c))
         .take(SHOWN_REASON)
         .collect();
     let tells = login.is_some_and(|login| {

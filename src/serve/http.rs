@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::client::{Client, Next, Request, fail, note};
-use super::intake::{self, Intake};
+use super::intake::{self, Intake, Linger};
 use super::{Door, Shared, connect, forward};
 use crate::core::code::Code;
 use crate::core::fault::Fault;
@@ -47,7 +47,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, door: Arc<Door>, wire: Wire, peer
         match Box::pin(request(&shared, &door, client, head)).await {
             Next::Request(next) => client = next,
             Next::Done => return,
-            Next::Part(wire, answer) => return intake::part(wire, &answer).await,
+            Next::Part(wire, answer) => return intake::part(wire, &answer, Linger::UPLOAD).await,
             Next::Tunnel(tunnel) => return tunnel.run(shared.settings.timeouts.idle).await,
         }
     }
@@ -59,7 +59,7 @@ async fn refuse(wire: Option<Wire>, address: SocketAddr, fault: &Fault) {
     note(&mut record, fault);
     drop(record);
     if let Some(wire) = wire {
-        intake::part(wire, &answer::fault(fault, FaultContext::UNREAD).bytes).await;
+        intake::part(wire, &answer::fault(fault, FaultContext::UNREAD).bytes, Linger::SHORT).await;
     }
 }
 

@@ -24,7 +24,19 @@ use crate::relay::copy::with_buffer;
 
 /// For how long, and for how many bytes, a client that is sent away may go on
 /// sending before its connection is closed for good.
-const LINGER: (Duration, usize) = (Duration::from_secs(2), 256 * 1024);
+#[derive(Clone, Copy)]
+pub(super) struct Linger {
+    time: Duration,
+    bytes: usize,
+}
+
+impl Linger {
+    /// Of a client that has shown nothing yet for which more should be borne.
+    pub(super) const SHORT: Self = Self { time: Duration::from_secs(2), bytes: 256 * 1024 };
+    /// Of a client in the middle of an upload: many look for an answer only
+    /// behind it.
+    pub(super) const UPLOAD: Self = Self { time: Duration::from_secs(10), bytes: 64 * 1024 * 1024 };
+}
 
 /// What came of waiting for a head.
 pub(super) enum Intake {
@@ -117,8 +129,7 @@ pub(super) async fn say(wire: &mut Wire, answer: &[u8], shared: &Shared) -> bool
 /// Sends a last answer and closes so that it arrives: bytes that a client
 /// still sends would otherwise turn the close into a reset, which throws the
 /// answer away on its side.
-pub(super) async fn part(mut wire: Wire, answer: &[u8]) {
-    let (time, most) = LINGER;
+pub(super) async fn part(mut wire: Wire, answer: &[u8], linger: Linger) {
     let goodbye = async {
         if wire.write_all(answer).await.is_err() || wire.shutdown().await.is_err() {
             return;
@@ -128,11 +139,11 @@ pub(super) async fn part(mut wire: Wire, answer: &[u8]) {
         while let Ok(1..) = fill(&mut wire, &mut buffer).await {
             thrown += buffer.len();
             buffer.clear();
-            if thrown > most {
+            if thrown > linger.bytes {
                 return;
             }
         }
     };
     // Whoever takes longer has had its chance.
-    let _ = timeout(time, goodbye).await;
+    let _ = timeout(linger.time, goodbye).await;
 }

@@ -1,6 +1,6 @@
-//! Bytes of our own making on their way to a wire.
+//! Bytes on their way out, before a body is pumped.
 //!
-//! Owns: how far they got, and how many of them are of a body.
+//! Owns: a head, and what of its body came with it, written as one.
 //! Must not know: what they say.
 
 use std::io;

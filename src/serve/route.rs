@@ -89,7 +89,14 @@ impl<'a> Route<'a> {
             ttl: self.session.ttl,
             ..self.new_pin(&self.tried)
         };
-        let placed = self.pool.place(&ask, self.now(), &mut rand::rng());
+        let mut placed = self.pool.place(&ask, self.now(), &mut rand::rng());
+        if let Err(none) = &placed
+            && none.on_trial().is_some()
+        {
+            let none = none.clone();
+            self.trial_over(&none).await;
+            placed = self.pool.place(&ask, self.now(), &mut rand::rng());
+        }
         // Pins that have ended are swept now and then; their room is free.
         let crowded = match &placed {
             Err(none) => none.lacks_room(),
@@ -115,6 +122,12 @@ impl<'a> Route<'a> {
         match placed {
             Ok(pick) => self.repin(claim, Only::Fresh, pick).await.map(Some),
             Err(_) => Ok(None),
+        }
+    }
+
+    async fn trial_over(&self, none: &NoExit) {
+        if let Some(exit) = none.on_trial() {
+            self.pool.trial_over(&exit).await;
         }
     }
 
@@ -150,6 +163,11 @@ impl<'a> Route<'a> {
                     log_move(&claim.pin, &to, &cause);
                 }
                 Ok(leg)
+            }
+            Err(none) if none.on_trial().is_some() => {
+                // It may be this session's own next exit.
+                self.trial_over(&none).await;
+                self.again().await
             }
             Err(none) => {
                 Err(self.exit_down(&format!("{cause}, and there is no other: {none}"), down, Some(&none)))

@@ -4,6 +4,7 @@
 //! Must not know: how an answer is written.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::code::Code;
@@ -37,6 +38,8 @@ pub struct NoExit {
     pub(super) full: usize,
     /// Carrying as many connections as they may.
     pub(super) busy: usize,
+    /// One that another request tries after its ejection.
+    pub(super) on_trial: Option<Arc<str>>,
     /// When the first may be usable again, if that is known.
     pub(super) retry_after: Option<Duration>,
 }
@@ -46,6 +49,12 @@ impl NoExit {
     /// against it: what the last of them said tells the client more.
     pub fn all_tried(&self) -> bool {
         self.tried > 0 && self.tried + self.inactive == self.matching
+    }
+
+    /// An exit that another request tries after its ejection: when that is
+    /// over there may be one, and now there is none.
+    pub fn on_trial(&self) -> Option<Arc<str>> {
+        self.on_trial.clone()
     }
 
     /// Whether a pin that ends may make room for this one.

@@ -225,7 +225,7 @@ impl LivePool {
     }
 
     /// Ready when no request tries the exit after an ejection.
-    pub(crate) async fn trial_over(&self, id: &str) {
+    pub async fn trial_over(&self, id: &str) {
         if let Ok((_, live)) = self.standing(id) {
             live.trial_over().await;
         }

@@ -13,6 +13,7 @@
 )]
 
 mod access_log;
+mod answers;
 mod blame;
 mod bodies;
 mod broken_off;
@@ -20,6 +21,7 @@ mod claim;
 mod cli;
 mod connect;
 mod crash;
+mod cves;
 mod drain;
 mod exits;
 mod expiry;
@@ -29,6 +31,8 @@ mod figures;
 mod grammar;
 mod greedy;
 mod harness;
+mod hop_by_hop;
+mod injection;
 mod instruments;
 mod limits;
 mod plain;
@@ -36,10 +40,14 @@ mod policy;
 mod pools;
 mod prefixes;
 mod rebinding;
+mod refused;
 mod reload;
 mod resources;
 mod rotation;
+#[path = "../vectors/rows.rs"]
+mod rows;
 mod secrets;
 mod slow;
+mod smuggling;
 mod targets;
 mod users;

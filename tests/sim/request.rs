@@ -52,14 +52,32 @@ pub struct Request {
 /// What it waits for.
 pub enum At {
     /// The queue's room, to claim or to move.
-    Room { pick: Pick, proposal: Pin, change: Option<Change>, decided: Step },
+    Room {
+        pick: Pick,
+        proposal: Pin,
+        change: Option<Change>,
+        decided: Step,
+    },
     /// The dial's end.
-    Dial { claim: Claim, pick: Pick, began: Step },
+    Dial {
+        claim: Claim,
+        pick: Pick,
+        began: Step,
+    },
+    /// The end of another request's trial of the pin's exit.
+    Trial {
+        exit: ExitName,
+    },
     /// The pin's record.
-    Receipt { claim: Claim, link: Link },
+    Receipt {
+        claim: Claim,
+        link: Link,
+    },
     /// The answer of a plain request's target.
-    Answer { pin: Pin, link: Link },
-    /// Nothing.
+    Answer {
+        pin: Pin,
+        link: Link,
+    },
     Done,
 }
 
@@ -154,6 +172,8 @@ impl Request {
                 self.repin_now(pick, proposal, change, decided, stage);
             }
             At::Dial { claim, pick, began } => self.dialled(claim, pick, began, outcome, stage),
+            At::Trial { exit } if self.is_on_trial(&exit) => self.at = At::Trial { exit },
+            At::Trial { .. } => self.again(stage),
             At::Receipt { claim, link } => self.settle(claim, link, stage),
             At::Answer { pin, link } => self.answer(pin, link, outcome, stage),
             At::Done => {}
@@ -189,6 +209,7 @@ impl Request {
         match self.pool.resume(&claim.pin.exit.id, &claim.pin.variant, now) {
             Ok(pick) => self.use_pick(claim, pick, stage.history.step, stage),
             Err(Closed::Busy) => self.fail(Code::NoExit, stage),
+            Err(Closed::OnTrial) => self.await_trial(claim.pin.exit, stage),
             Err(closed) => self.fail_over(claim, Down::Closed(closed), false, stage),
         }
     }
@@ -299,13 +320,7 @@ impl Request {
         let same = now.is_none_or(|pin| pin.version == claim.pin.version);
         if !same && !stage.is(Mistake::DoesNotLookAgain) {
             stage.history.count("found the session moved");
-            return match stage.store.look(self.key) {
-                Some(claim) => {
-                    self.tag = Some(stage.history.seen(&self.who, &claim.pin));
-                    self.turn(claim, stage);
-                }
-                None => self.claim(stage),
-            };
+            return self.again(stage);
         }
         let tag = self.tag.expect("a pin was seen");
         stage.history.departed(&self.who, tag, &link.exit.name, &link.variant);

@@ -1,6 +1,9 @@
 //! What a request proposes to the store, and what becomes of it: the driver
 //! of `serve/route.rs`.
 
+use std::pin::pin;
+use std::task::{Context, Waker};
+
 use moorgate::core::code::Code;
 use moorgate::core::exit::Exit;
 use moorgate::core::failover::{Down, Leave};
@@ -176,6 +179,26 @@ impl Request {
         self.use_pick(claim, pick, decided, stage);
     }
 
+    pub fn await_trial(&mut self, exit: ExitName, stage: &mut Stage<'_>) {
+        stage.history.count("waited for another's trial");
+        self.at = At::Trial { exit };
+    }
+
+    pub fn is_on_trial(&self, exit: &ExitName) -> bool {
+        pin!(self.pool.trial_over(&exit.id)).poll(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+
+    /// The pin as it is now; a new one if it has ended.
+    pub fn again(&mut self, stage: &mut Stage<'_>) {
+        match stage.store.look(self.key) {
+            Some(claim) => {
+                self.tag = Some(stage.history.seen(&self.who, &claim.pin));
+                self.turn(claim, stage);
+            }
+            None => self.claim(stage),
+        }
+    }
+
     pub fn fail_over(&mut self, claim: Claim, down: Down, away: bool, stage: &mut Stage<'_>) {
         let (siblings_only, only) = match self.course.leave(claim.fresh, down) {
             Ok(Leave::Renew(only)) => {
@@ -202,7 +225,10 @@ impl Request {
         match self.pool.place(&ask, now, stage.rng) {
             Ok(pick) => self.change(claim, pick, only, away, stage),
             Err(_) if away => {}
-            Err(_) => self.fail(down_code(down), stage),
+            Err(none) => match none.on_trial() {
+                Some(id) => self.await_trial(ExitName { id, ..claim.pin.exit }, stage),
+                None => self.fail(down_code(down), stage),
+            },
         }
     }
 

@@ -12,6 +12,7 @@ pub mod names;
 pub mod namespace;
 pub mod origin;
 pub mod programs;
+pub mod recorder;
 pub mod request;
 pub mod setup;
 pub mod socks;
