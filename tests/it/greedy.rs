@@ -169,8 +169,10 @@ fn heads_and_framing_without_end_are_cut_off() {
     ] {
         let peak = Peak::watch(gateway.pid());
         let (answer, sent) = flood(&gateway, begin, part);
-        // What is on its way when the answer is given counts as sent.
-        assert!(sent < 8 << 20, "{part:?} behind {begin:?}: {sent} bytes");
+        // What is on its way when the answer is given counts as sent; and in
+        // the middle of a body more is thrown away, so that the answer is seen.
+        let most = if status == 431 && !begin.starts_with("POST") { 8 << 20 } else { 80 << 20 };
+        assert!(sent < most, "{part:?} behind {begin:?}: {sent} bytes");
         if let Some(answer) = answer {
             assert_eq!(answer.status, status, "{part:?} behind {begin:?}: {answer:?}");
             assert!(answer.has("connection", "close"));
