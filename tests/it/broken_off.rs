@@ -282,6 +282,21 @@ fn a_client_that_leaves_while_its_way_is_dialled_frees_what_it_used() {
     }
 }
 
+#[test]
+fn a_client_that_has_sent_ahead_all_that_it_has_to_say_still_gets_its_tunnel() {
+    let upstream = Target::open();
+    let gateway = Setup::new(json!([format!("http://{upstream}")])).start();
+    let mut client = gateway.client();
+    client.send(connect("127.0.0.1:9", &basic("acme")) + "question").half_close();
+    let (mut far, _) = upstream.accept_head();
+    far.stays_silent(SOON + SOON / 2);
+    far.send("HTTP/1.1 200 OK\r\n\r\n");
+    assert_eq!(far.rest(), b"question");
+    far.send("answer").half_close();
+    client.answer("CONNECT").ok();
+    assert_eq!(client.rest(), b"answer");
+}
+
 fn is_freed(gateway: &Gateway, request: &str, leaving: Leaving, via: &str) {
     let idle = descriptors(gateway.pid());
     let mark = gateway.log.mark();
