@@ -2,6 +2,7 @@
 //! million pins on disk. `cargo bench --bench pins [-- PINS]`.
 //!
 //! Figures, no judgement: they go to `docs/`.
+#![expect(clippy::expect_used, reason = "a bench may stop where it cannot go on")]
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -29,21 +30,28 @@ impl PinObserver for Deaf {
 
 fn main() {
     let mut args = std::env::args().skip(1).filter(|arg| arg != "--bench");
-    match (args.next().as_deref(), args.next()) {
-        (Some("restart"), Some(folder)) => restart(Path::new(&folder)),
-        (pins, _) => whole(pins.and_then(|pins| pins.parse().ok()).unwrap_or(PINS)),
+    match (args.next().as_deref(), args.next(), args.next()) {
+        (Some("memory"), Some(pins), _) => in_memory(number(&pins)),
+        (Some("make"), Some(pins), Some(folder)) => make(Path::new(&folder), number(&pins)),
+        (Some("restart"), Some(_), Some(folder)) => restart(Path::new(&folder)),
+        (pins, ..) => whole(pins.map_or(PINS, number)),
     }
 }
 
-/// Makes the pins, looks them up, and has another process start with them.
+fn number(text: &str) -> usize {
+    text.parse().expect("a number of pins")
+}
+
+/// Each part in a process of its own, so that nothing of another is in its
+/// memory.
 fn whole(pins: usize) {
+    println!("{pins} pins of 2 users through 100 exits, session ids of 12 characters; {} CPUs", cpus());
     let folder = std::env::temp_dir().join(format!("moorgate-bench-{}", std::process::id()));
-    println!("{pins} pins of 2 users through 100 exits; {} CPUs", cpus());
-    in_memory(pins);
-    on_disk(&folder, pins);
-    let program = std::env::current_exe().expect("this program");
-    let status = Command::new(program).arg("restart").arg(&folder).status().expect("a second run");
-    assert!(status.success());
+    for part in ["memory", "make", "restart"] {
+        let mut program = Command::new(std::env::current_exe().expect("this program"));
+        let status = program.args([part, &pins.to_string()]).arg(&folder).status();
+        assert!(status.expect("a second process").success());
+    }
     std::fs::remove_dir_all(&folder).expect("the bench's own folder");
 }
 
@@ -52,10 +60,10 @@ fn in_memory(pins: usize) {
     let (store, _) = open(None);
     let claims = measure(1, pins, |n| claim(&store, n));
     report("claim in memory, one at a time", &claims, pins);
-    bytes_each("resident without a disk", resident() - before, pins);
+    bytes_each("resident without a disk, since before", resident() - before, pins);
 }
 
-fn on_disk(folder: &Path, pins: usize) {
+fn make(folder: &Path, pins: usize) {
     let (store, _) = open(Some(folder.to_owned()));
     let alone = (pins / 20).min(50_000);
     let claims = measure(1, alone, |n| claim(&store, n));
@@ -63,39 +71,38 @@ fn on_disk(folder: &Path, pins: usize) {
     let rest = pins - alone;
     let claims = measure(64, rest, |n| claim(&store, alone + n));
     report("claim on disk, 64 at a time, each awaited", &claims, rest);
+    bytes_each("resident after that, all in", resident(), pins);
     bytes_each("size on disk", size(folder), pins);
     holds(&store, pins);
     runtime().block_on(store.close());
 }
 
-/// In a process of its own, so that nothing of the making is in its memory.
 fn restart(folder: &Path) {
-    let before = resident();
     let start = Cost::now();
     let (store, pins) = open(Some(folder.to_owned()));
     let cost = start.passed();
-    println!("restart with {pins} pins: {:.2} s, CPU {:.2} s", cost.wall, cost.cpu);
+    println!("restart with {pins} pins: wall {:.2} s, CPU {:.2} s", cost.wall, cost.cpu);
     bytes_each("resident after a restart, all in", resident(), pins);
-    bytes_each("of that, since before it", resident() - before, pins);
     holds(&store, pins);
     runtime().block_on(store.close());
 }
 
+/// Look-ups of sessions all over the map, and of a few that stay in the
+/// processor's cache.
 fn holds(store: &Store, pins: usize) {
-    for threads in [1, 2] {
-        let rounds = 2_000_000;
-        let keys: Vec<_> = (0..pins).map(|n| key(n * 7919 % pins)).collect();
-        let cost = measure_on(threads, threads, rounds, |n| {
-            let key = keys[n % keys.len()];
-            async move {
-                let claim = store.hold(key).await.expect("no fault").expect("a live pin");
-                claim.receipt.settled().await.expect("written");
-            }
-        });
-        report(&format!("hold, {threads} thread(s)"), &cost, rounds);
-        let each = keys[0];
-        let cost = measure_on(threads, threads, rounds, |_| async move { drop(store.hold(each).await) });
-        report(&format!("hold of one session, {threads} thread(s)"), &cost, rounds);
+    let keys: Vec<_> = (0..pins).map(|n| key(n * 7919 % pins)).collect();
+    for (what, keys) in [("any", &keys[..]), ("one of 1000", &keys[..pins.min(1000)])] {
+        for threads in [1, 2] {
+            let rounds = 2_000_000;
+            let cost = measure_on(threads, threads, rounds, |n| {
+                let key = keys[n % keys.len()];
+                async move {
+                    let claim = store.hold(key).await.expect("no fault").expect("a live pin");
+                    claim.receipt.settled().await.expect("written");
+                }
+            });
+            report(&format!("hold of {what}, {threads} thread(s)"), &cost, rounds);
+        }
     }
 }
 

@@ -107,7 +107,10 @@ pub fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("moorgate: {error:#}");
+            // What is wrong with a credential has been printed with its place.
+            if !error.is::<Mistaken>() {
+                eprintln!("moorgate: {error:#}");
+            }
             ExitCode::from(status(&error))
         }
     }

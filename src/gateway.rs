@@ -266,17 +266,12 @@ impl Inner {
         for (listener, door) in listeners {
             log_listening(&listener, "http");
             let shared = self.shared.clone();
-            let serve = move |wire, peer| serve::serve(shared.clone(), door.clone(), wire, peer);
+            let serve = move |wire, peer| serve::serve(shared, door, wire, peer);
             tokio::spawn(listen::run(listener, self.shared.drain.clone(), serve));
         }
         if let Some(listener) = admin {
             log_listening(&listener, "admin");
-            let admin = admin::serve(listener, self.shared.drain.clone());
-            self.until_end(async move {
-                if let Err(error) = admin.await {
-                    tracing::error!(%error, "the admin listener has ended");
-                }
-            });
+            self.until_end(admin::serve(listener, self.shared.drain.clone()));
         }
         let shared = self.shared.clone();
         self.until_end(async move { shared.store.keep().await });

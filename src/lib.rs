@@ -19,7 +19,8 @@ pub(crate) mod net;
 pub(crate) mod observe;
 pub(crate) mod relay;
 pub(crate) mod serve;
-pub(crate) mod state;
+#[doc(hidden)]
+pub mod state;
 #[doc(hidden)]
 pub mod store;
 

@@ -95,7 +95,10 @@ fn response(bytes: &[u8], by: usize) {
     }
 }
 
-fn by_the_book(bytes: &[u8], eaten: usize) -> (&[u8], Vec<(Vec<u8>, Vec<u8>)>) {
+/// Name and value of each field.
+type Lines = Vec<(Vec<u8>, Vec<u8>)>;
+
+fn by_the_book(bytes: &[u8], eaten: usize) -> (&[u8], Lines) {
     let mut head = &bytes[..eaten];
     while let [b'\r', b'\n', rest @ ..] = head {
         head = rest;

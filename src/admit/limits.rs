@@ -19,7 +19,16 @@ pub(crate) struct Connections {
     open: AtomicU32,
     /// Kept only where there is a limit for each client.
     by_client: Mutex<HashMap<IpAddr, u32>>,
+    /// Those above the limits that are being told so.
+    refused: AtomicU32,
 }
+
+/// The most connections above the limits that are told so at a time: each
+/// takes a descriptor until it has read that. More are closed without a word.
+const MOST_REFUSED: u32 = 256;
+
+/// A refused connection that is being told so.
+pub(crate) struct Refusal(Arc<Connections>);
 
 /// A connection that counts until it is dropped.
 pub(crate) struct ConnectionGuard {
@@ -30,7 +39,13 @@ pub(crate) struct ConnectionGuard {
 impl Connections {
     /// At most so many in all, and for each client address; 0: any number.
     pub(crate) fn new(most: u32, most_per_client: u32) -> Arc<Self> {
-        Arc::new(Self { most, most_per_client, open: AtomicU32::new(0), by_client: Mutex::default() })
+        Arc::new(Self {
+            most,
+            most_per_client,
+            open: AtomicU32::new(0),
+            by_client: Mutex::default(),
+            refused: AtomicU32::new(0),
+        })
     }
 
     /// Counts one more.
@@ -53,6 +68,19 @@ impl Connections {
             guard.client = Some(client);
         }
         Ok(guard)
+    }
+
+    /// Leave to tell a connection that it is refused; none where too many are
+    /// being told.
+    pub(crate) fn refuse(self: &Arc<Self>) -> Option<Refusal> {
+        let refusal = Refusal(self.clone());
+        (self.refused.fetch_add(1, Ordering::Relaxed) < MOST_REFUSED).then_some(refusal)
+    }
+}
+
+impl Drop for Refusal {
+    fn drop(&mut self) {
+        self.0.refused.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -94,5 +122,15 @@ mod tests {
         drop(a);
         let _d = enter(1).unwrap();
         assert_eq!(connections.by_client.lock().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn so_many_are_told_that_they_are_refused() {
+        let connections = Connections::new(1, 0);
+        let mut told: Vec<_> = (0..MOST_REFUSED).map(|_| connections.refuse()).collect();
+        assert!(told.iter().all(Option::is_some) && connections.refuse().is_none());
+        assert!(connections.refuse().is_none(), "one that was not told counts no more");
+        told.pop();
+        assert!(connections.refuse().is_some());
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use base64::Engine as _;
@@ -13,7 +14,7 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use ipnet::IpNet;
 
-use super::password::{Stored, Verifier};
+use super::password::{Cost, Standing, Stored, Verifier};
 use super::throttle::Throttle;
 use crate::core::ask::Account;
 use crate::core::code::Code;
@@ -42,8 +43,7 @@ struct User {
 #[derive(Default)]
 struct Accounts {
     by_name: HashMap<Arc<str>, User>,
-    /// Whether some secret takes long to check; then every failure does.
-    slow: bool,
+    cost: Cost,
 }
 
 /// Proves callers.
@@ -83,8 +83,8 @@ impl Users {
         };
         let by_name: HashMap<_, _> =
             entries.iter().map(|entry| (entry.account.name.clone(), user(entry))).collect();
-        let slow = by_name.values().any(|user| matches!(user.secret, Stored::Phc { .. }));
-        self.accounts.store(Arc::new(Accounts { by_name, slow }));
+        let cost = Cost::of(by_name.values().map(|user| &user.secret));
+        self.accounts.store(Arc::new(Accounts { by_name, cost }));
     }
 
     /// Proves the caller by the value of its `Proxy-Authorization` field.
@@ -102,22 +102,14 @@ impl Users {
         let username = credential.username.as_str();
         let found = split_user(username, |name| accounts.by_name.contains_key(name))
             .and_then(|(name, tail)| Some((accounts.by_name.get(name)?, tail)));
-        let secret = credential.secret.expose();
-        let right = match found {
-            Some((user, _)) => {
-                let right = self.verifier.verify(&user.secret, secret).await;
-                if !right && accounts.slow && matches!(user.secret, Stored::Plain(_)) {
-                    self.verifier.pretend(secret).await;
-                }
-                right
-            }
-            None => {
-                if accounts.slow {
-                    self.verifier.pretend(secret).await;
-                }
-                false
-            }
+        let standing = match self.throttle.is_spent(client) {
+            true => Standing::Suspect,
+            false => Standing::Good,
         };
+        let stored = found.map(|(user, _)| &user.secret);
+        let secret = credential.secret.expose();
+        let verified = self.verifier.verify(stored, secret, &accounts.cost, standing).await;
+        let Ok(right) = verified else { return Err(no_turn()) };
         match found {
             Some((user, tail)) if right => user.admit(tail, client),
             _ => Err(self.wrong(client)),
@@ -132,7 +124,13 @@ impl Users {
     /// Forgets what no longer counts; to be called every minute or so.
     pub(crate) fn sweep(&self) {
         self.throttle.sweep();
+        self.verifier.sweep();
     }
+}
+
+fn no_turn() -> Fault {
+    let detail = "too many secrets are being checked: come back in a moment";
+    Fault::new(Code::AuthThrottled, detail).retry_after(Duration::from_secs(5))
 }
 
 impl User {

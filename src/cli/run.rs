@@ -52,6 +52,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // A limit of file sizes is a disk that refuses, not a reason to die.
+    let _full = signal(SignalKind::from_raw(libc::SIGXFSZ))?;
     let running = Gateway::start(config).await?;
     quick_start(&running);
     let mut draining = false;

@@ -24,6 +24,9 @@ pub enum Closed {
         /// Until when, at least.
         until: Timestamp,
     },
+    /// Its ejection is over and another request tries it: what comes of that
+    /// is to be awaited.
+    OnTrial,
     /// It carries as many connections as it may.
     Busy,
 }
@@ -31,7 +34,7 @@ pub enum Closed {
 impl Closed {
     /// Whether the exit is down: its pins move if they may.
     pub fn is_down(self) -> bool {
-        self != Self::Busy
+        !matches!(self, Self::Busy | Self::OnTrial)
     }
 }
 
@@ -42,6 +45,7 @@ impl fmt::Display for Closed {
             Self::Gone => "is no longer in the pool",
             Self::Off => "is off",
             Self::Ejected { .. } => "was ejected after failures in a row",
+            Self::OnTrial => "is tried by another request after its ejection",
             Self::Busy => "carries as many connections as it may (max_connections)",
         })
     }

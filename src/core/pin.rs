@@ -99,6 +99,13 @@ impl Pin {
         now < self.ends()
     }
 
+    /// This proposal made at an instant: its whole length is left from then,
+    /// however long it waited to be made.
+    #[must_use]
+    pub fn made_at(self, now: Timestamp) -> Self {
+        Self { expires: now.plus(self.expires.since(self.made)), made: now, used: now, ..self }
+    }
+
     /// As it goes on after a restart. A wall clock that was set back while the
     /// gateway was down leaves pins of the future: then at most the pin's
     /// length is left. `None`: nothing is to be changed.

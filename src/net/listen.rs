@@ -60,9 +60,9 @@ fn open(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
 /// Accepts until the drain begins, and runs `serve` for each connection in a
 /// task of its own. The drain waits for these tasks; when it is forced they
 /// are dropped where they stand.
-pub(crate) async fn run<F, S>(listener: TcpListener, drain: Drain, mut serve: F)
+pub(crate) async fn run<F, S>(listener: TcpListener, drain: Drain, serve: F)
 where
-    F: FnMut(Wire, SocketAddr) -> S,
+    F: FnOnce(Wire, SocketAddr) -> S + Clone + Send + 'static,
     S: Future<Output = ()> + Send + 'static,
 {
     loop {
@@ -71,7 +71,7 @@ where
             () = drain.begun() => break,
             accepted = accept(&listener) => accepted,
         };
-        spawn(serve(tcp.into(), peer), &drain);
+        spawn(serve.clone(), tcp, peer, &drain);
     }
     // The kernel has said yes to these already: closing the listener now would
     // reset them unanswered.
@@ -80,19 +80,25 @@ where
         if tcp.set_nonblocking(true).is_ok()
             && let Ok(tcp) = TcpStream::from_std(tcp)
         {
-            spawn(serve(tcp.into(), peer), &drain);
+            spawn(serve.clone(), tcp, peer, &drain);
         }
     }
 }
 
-fn spawn(served: impl Future<Output = ()> + Send + 'static, drain: &Drain) {
+fn spawn<F, S>(serve: F, tcp: TcpStream, peer: SocketAddr, drain: &Drain)
+where
+    F: FnOnce(Wire, SocketAddr) -> S + Send + 'static,
+    S: Future<Output = ()> + Send + 'static,
+{
     let (guard, drain) = (drain.guard(), drain.clone());
     tokio::spawn(async move {
         let _guard = guard;
         tokio::select! {
             biased;
             () = drain.forced() => {}
-            () = served => {}
+            // Made here: a future that came from outside would take up its
+            // place twice, once as it came and once as it runs.
+            () = serve(tcp.into(), peer) => {}
         }
     });
 }

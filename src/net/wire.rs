@@ -4,16 +4,17 @@
 //! reset, and whether a kept connection is still good.
 //! Must not know: what the bytes mean.
 
+use std::future::Future;
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use socket2::SockRef;
 #[cfg(test)]
 use tokio::io::DuplexStream;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
@@ -25,6 +26,17 @@ pub(crate) struct Wire {
     /// Read too far and given back: it is read again first.
     unread: Bytes,
     kind: Kind,
+}
+
+/// What waits on a wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stir {
+    /// Bytes to be read.
+    Bytes,
+    /// The end of the other end's stream.
+    End,
+    /// The connection has failed.
+    Reset,
 }
 
 #[derive(Debug)]
@@ -83,7 +95,12 @@ impl Wire {
         }
     }
 
-    /// What was given back and not read again.
+    /// What was given back and not read since.
+    pub(crate) fn take_unread(&mut self) -> Bytes {
+        std::mem::take(&mut self.unread)
+    }
+
+    /// The same, to look at.
     pub(crate) fn given_back(&self) -> &[u8] {
         &self.unread
     }
@@ -96,6 +113,13 @@ impl Wire {
             // nobody to tell.
             let _ = tcp.set_zero_linger();
         }
+    }
+
+    /// Whether a drop tells the other end the same as a shutdown before it.
+    /// (With bytes left to read it would be a reset; TLS has a farewell of
+    /// its own.)
+    pub(crate) fn ends_by_drop(&self) -> bool {
+        self.unread.is_empty() && matches!(self.kind, Kind::Tcp(_))
     }
 
     /// Whether a kept connection, on which nothing is expected, is of no more
@@ -120,22 +144,37 @@ impl Wire {
         }
     }
 
-    /// Ready when the other end has reset the connection, though nothing is
-    /// read. Bytes or an end that wait to be read hide a reset behind them.
-    pub(crate) fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready when there is something to read, bytes or an end, or the other
+    /// end has reset the connection; nothing is read. Bytes or an end that
+    /// wait to be read hide a reset behind them: see [`Self::is_broken`].
+    pub(crate) fn poll_stir(&self, cx: &mut Context<'_>) -> Poll<Stir> {
         let Some(tcp) = self.tcp() else { return Poll::Pending };
         loop {
             if std::task::ready!(tcp.poll_read_ready(cx)).is_err() {
-                return Poll::Ready(());
+                return Poll::Ready(Stir::Reset);
             }
             let look = || SockRef::from(tcp).peek(&mut [MaybeUninit::uninit()]);
-            match tcp.try_io(tokio::io::Interest::READABLE, look) {
-                Ok(_) => return Poll::Pending,
+            match tcp.try_io(Interest::READABLE, look) {
+                Ok(0) => return Poll::Ready(Stir::End),
+                Ok(_) => return Poll::Ready(Stir::Bytes),
                 // The readiness was stale and is cleared: wait for the next.
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return Poll::Ready(()),
+                Err(_) => return Poll::Ready(Stir::Reset),
             }
         }
+    }
+
+    /// Whether the connection is known to have failed, whatever still waits
+    /// to be read.
+    pub(crate) fn is_broken(&self) -> bool {
+        let Some(tcp) = self.tcp() else { return false };
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        pin!(tcp.ready(Interest::ERROR)).poll(&mut cx).is_ready()
+    }
+
+    /// Whether bytes were given back and not read since.
+    pub(crate) fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
     }
 
     /// The socket underneath.

@@ -105,6 +105,34 @@ impl<G: Guide> Pump<G> {
         !self.held.is_empty()
     }
 
+    /// Whether nothing more is wanted and nothing is held.
+    pub(crate) fn is_sated(&self) -> bool {
+        matches!(self.stage, Stage::Moving) && self.guide.want() == 0 && !self.is_holding()
+    }
+
+    /// Puts what was given back to the source behind `out`, as far as it may
+    /// pass, so that it goes out with what is there in one write; says how
+    /// much that was. A fault in it is told by the next poll.
+    pub(crate) fn begin(&mut self, from: &mut Wire, out: &mut Vec<u8>) -> usize {
+        let mut bytes = from.take_unread();
+        let wanted = bytes.len().min(self.guide.want());
+        let (before, mut extra) = (out.len(), Vec::new());
+        if wanted > 0 {
+            match self.guide.look(&bytes[..wanted], &mut extra) {
+                Ok(Step { pass, used }) => {
+                    out.extend_from_slice(&bytes[..pass]);
+                    out.append(&mut extra);
+                    drop(bytes.split_to(used));
+                }
+                Err(fault) => self.stage = Stage::Ending(Err(Broken::Fault(fault))),
+            }
+        }
+        if !bytes.is_empty() {
+            from.unread(bytes);
+        }
+        out.len() - before
+    }
+
     /// Moves what can be moved now. Ready once all that the guide wants has
     /// gone out and is flushed; the sink stays open. Ready again if polled
     /// again.

@@ -7,6 +7,7 @@
 pub(crate) mod copy;
 pub(crate) mod lull;
 pub(crate) mod meter;
+pub(crate) mod vigil;
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -20,6 +21,7 @@ use tokio::io::AsyncWrite;
 use self::copy::{Broken, Guide, Pump, Step};
 use self::lull::Lull;
 use self::meter::{Count, Counts};
+use self::vigil::{AtEnd, Vigil};
 use crate::net::wire::Wire;
 
 /// How a tunnel ended.
@@ -59,10 +61,16 @@ pub(crate) enum Side {
 pub(crate) async fn run(client: &mut Wire, upstream: &mut Wire, idle: Duration, counts: &Counts) -> End {
     let mut tunnel = Tunnel { up: Flow::new(), down: Flow::new() };
     let mut lull = Lull::new(idle);
+    // Over a client that sends what the upstream side does not take. The other
+    // way round there is no need: a client that does not read may yet.
+    let mut client_vigil = Vigil::new(AtEnd::Stays);
     let end = poll_fn(|cx| {
         let before = counts.total();
         if let Some(end) = tunnel.poll(cx, client, upstream, counts) {
             return Poll::Ready(end);
+        }
+        if tunnel.up.pump.is_holding() && client_vigil.poll(cx, client).is_ready() {
+            return Poll::Ready(End::ClientReset);
         }
         if counts.total() != before {
             lull.note();
@@ -96,8 +104,10 @@ impl Tunnel {
         // A side that takes nothing more is dead. What it had sent before may
         // still be on its way, such as an answer to an upload that it broke
         // off; but where that stops is not its end.
+        self.up.is_last = self.down.is_carried();
         self.up.poll(cx, client, upstream, &counts.up);
         self.down.source_is_dead = self.up.dead_sink();
+        self.down.is_last = self.up.is_carried();
         self.down.poll(cx, upstream, client, &counts.down);
         if let Some(kind) = self.down.dead_sink() {
             self.up.source_is_dead = Some(kind);
@@ -141,6 +151,9 @@ struct Flow {
     /// The source has ended and all of it is delivered: the sink is being
     /// told.
     closing: bool,
+    /// The sink has ended its own stream, and that was carried: once this
+    /// direction is over, both are.
+    is_last: bool,
     /// Known from the other direction; an end of file from it is no end then.
     source_is_dead: Option<io::ErrorKind>,
     outcome: Option<Outcome>,
@@ -158,7 +171,13 @@ enum Outcome {
 
 impl Flow {
     fn new() -> Self {
-        Self { pump: Pump::new(WholeStream), closing: false, source_is_dead: None, outcome: None }
+        Self {
+            pump: Pump::new(WholeStream),
+            closing: false,
+            is_last: false,
+            source_is_dead: None,
+            outcome: None,
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, from: &mut Wire, to: &mut Wire, count: &Count) {
@@ -188,10 +207,18 @@ impl Flow {
                 (Ok(()), None) => self.closing = true,
             }
         }
+        // The caller's drop says the same with one call less.
+        if self.is_last && to.ends_by_drop() {
+            return Poll::Ready(Outcome::Carried);
+        }
         Poll::Ready(match ready!(Pin::new(to).poll_shutdown(cx)) {
             Ok(()) => Outcome::Carried,
             Err(e) => Outcome::Sink(e.kind()),
         })
+    }
+
+    fn is_carried(&self) -> bool {
+        matches!(self.outcome, Some(Outcome::Carried))
     }
 
     fn dead_sink(&self) -> Option<io::ErrorKind> {
@@ -210,7 +237,7 @@ impl Flow {
         match end {
             End::Done => false,
             End::Idle => self.pump.is_holding(),
-            _ => !matches!(self.outcome, Some(Outcome::Carried)),
+            _ => !self.is_carried(),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::convert::Infallible;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
-use tokio::time::{Duration, timeout};
+use tokio::time::{Duration, Instant, timeout_at};
 
 use super::intake::fill;
 use crate::http1::chunked::Chunked;
@@ -47,6 +47,31 @@ impl Body {
     /// Whether all of it was moved.
     pub(super) fn is_moved(&self) -> bool {
         matches!(self, Self::Moved)
+    }
+
+    /// Whether bytes wait for the sink: it is slow, not the source.
+    pub(super) fn is_holding(&self) -> bool {
+        match self {
+            Self::Moved => false,
+            Self::Length(pump) => pump.is_holding(),
+            Self::Chunked(pump) => pump.is_holding(),
+            Self::UntilClose(pump) => pump.is_holding(),
+        }
+    }
+
+    /// Puts what the source has given already behind `out`, the message's
+    /// head, so that both go out in one write; says how much that was.
+    pub(super) fn begin(&mut self, from: &mut Wire, out: &mut Vec<u8>) -> usize {
+        let (bytes, moved) = match self {
+            Self::Moved => return 0,
+            Self::Length(pump) => (pump.begin(from, out), pump.is_sated()),
+            Self::UntilClose(pump) => (pump.begin(from, out), pump.is_sated()),
+            Self::Chunked(pump) => (pump.begin(from, out), pump.is_sated()),
+        };
+        if moved {
+            *self = Self::Moved;
+        }
+        bytes
     }
 
     /// Moves what can be moved now.
@@ -112,12 +137,12 @@ impl Guide for Chunks {
     }
 }
 
-/// Reads and drops so many bytes; whether they all came, each within
-/// `patience` of the one before.
-pub(super) async fn throw(wire: &mut Wire, mut length: u64, patience: Duration) -> bool {
+/// Reads and drops so many bytes; whether they all came within `limit`.
+pub(super) async fn throw(wire: &mut Wire, mut length: u64, limit: Duration) -> bool {
     let mut buffer = BytesMut::new();
+    let deadline = Instant::now() + limit;
     while length > 0 {
-        let Ok(Ok(1..)) = timeout(patience, fill(wire, &mut buffer)).await else { return false };
+        let Ok(Ok(1..)) = timeout_at(deadline, fill(wire, &mut buffer)).await else { return false };
         let thrown = buffer.len().min(usize::try_from(length).unwrap_or(usize::MAX));
         length -= thrown as u64;
         wire.unread(buffer.split_off(thrown).freeze());

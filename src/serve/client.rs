@@ -6,9 +6,9 @@
 
 use std::net::SocketAddr;
 
-use tokio::io::AsyncWriteExt;
-
+use super::intake;
 use super::link::Kept;
+use super::tunnel::Tunnel;
 use super::{Shared, body};
 use crate::core::fault::Fault;
 use crate::http1::answer::{self, FaultContext};
@@ -41,6 +41,8 @@ pub(super) enum Next {
     Done,
     /// It gets this and is closed.
     Part(Wire, Vec<u8>),
+    /// It is a tunnel from now on.
+    Tunnel(Box<Tunnel>),
 }
 
 /// A request and what goes with it.
@@ -96,13 +98,19 @@ async fn say(shared: &Shared, mut client: Client, asked: &Asked, answer: Vec<u8>
     if !keeps {
         return Next::Part(client.wire, answer);
     }
-    let sent = client.wire.write_all(&answer).await.is_ok();
+    let sent = intake::say(&mut client.wire, &answer, shared).await;
     // The answer does not wait for the body: the client may wait for it.
     if sent && body::throw(&mut client.wire, unread(asked), shared.settings.timeouts.body).await {
         Next::Request(client)
     } else {
         Next::Done
     }
+}
+
+/// The client has left: nobody is there to be answered.
+pub(super) fn left(mut request: Request) -> Next {
+    request.record.end = Some("client_gone");
+    Next::Done
 }
 
 /// Records a failure of ours.

@@ -5,18 +5,19 @@
 //! Must not know: what an answer means for exits and pins.
 
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 
 use super::Shared;
 use super::body::Body;
 use super::client::Request;
 use super::link::Link;
+use super::outbox::Outbox;
+use super::presence;
 use crate::core::code::Code;
 use crate::core::fault::{Blame, Fault};
 use crate::dial::Form;
@@ -29,9 +30,13 @@ use crate::net::wire::Wire;
 use crate::relay::copy::{Broken, with_buffer};
 use crate::relay::lull::Lull;
 use crate::relay::meter::{Count, Counts};
+use crate::relay::vigil::{AtEnd, Sign, Vigil};
 
 /// More interim answers than this are a flood.
 const MOST_INTERIM: u32 = 32;
+
+/// How a body ends that its sender broke off.
+pub(super) const BROKE_OFF: &str = "upstream_broke_off";
 
 /// The two connections of a plain request.
 pub(super) struct Exchange<'a> {
@@ -54,6 +59,8 @@ pub(super) struct Exchange<'a> {
     continued: bool,
     incoming: BytesMut,
     scan: Scan,
+    /// Over the client, while nothing is read from it.
+    vigil: (AtEnd, Vigil),
 }
 
 /// A final answer's head.
@@ -73,38 +80,6 @@ pub(super) struct Stopped {
     pub(super) answerable: bool,
 }
 
-/// Bytes to be written.
-#[derive(Default)]
-struct Outbox {
-    bytes: Vec<u8>,
-    written: usize,
-}
-
-impl Outbox {
-    fn new(bytes: Vec<u8>) -> Self {
-        Self { bytes, written: 0 }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>, to: &mut Wire) -> Poll<io::Result<()>> {
-        while self.written < self.bytes.len() {
-            let written = ready!(Pin::new(&mut *to).poll_write(cx, &self.bytes[self.written..]))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.written += written;
-        }
-        if !self.bytes.is_empty() {
-            ready!(Pin::new(&mut *to).poll_flush(cx))?;
-            *self = Self::default();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
 fn bad(violation: Violation) -> Stopped {
     Stopped { fault: violation.of_response(), blame: Blame::Target, answerable: true }
 }
@@ -120,13 +95,15 @@ impl<'a> Exchange<'a> {
     pub(super) fn new(
         shared: &'a Shared,
         request: &Request,
-        client: Wire,
+        mut client: Wire,
         link: Link,
         head: Vec<u8>,
         response: Duration,
     ) -> Self {
         let limits = &shared.settings.head;
         let named = Named::of(request.head.fields());
+        let mut body = Body::new(request.asked.body, named, false, limits);
+        let head = Outbox::new(head, &mut body, &mut client);
         Self {
             client,
             link,
@@ -134,14 +111,15 @@ impl<'a> Exchange<'a> {
             limits,
             shared,
             response,
-            head: Outbox::new(head),
-            body: Body::new(request.asked.body, named, false, limits),
+            head,
+            body,
             deaf: false,
             interim: Outbox::default(),
             interims: 0,
             continued: false,
             incoming: BytesMut::new(),
             scan: Scan::default(),
+            vigil: (AtEnd::Stays, Vigil::new(AtEnd::Stays)),
         }
     }
 
@@ -177,24 +155,21 @@ impl<'a> Exchange<'a> {
         let mut stall = Lull::new(timeouts.body);
         let mut silence = Lull::new(self.response);
         poll_fn(|cx| {
-            let before = (counts.up.bytes(), self.head.is_empty());
+            let before = (counts.up.bytes(), self.head.written);
             if let Err(stopped) = self.poll_up(cx, &counts.up) {
                 return Poll::Ready(Err(stopped));
             }
-            if before != (counts.up.bytes(), self.head.is_empty()) {
+            if before != (counts.up.bytes(), self.head.written) {
                 stall.note();
                 silence.note();
             }
             if let Poll::Ready(answer) = self.poll_answer(cx) {
                 return Poll::Ready(answer);
             }
-            if self.sent_all() && self.client.poll_reset(cx).is_ready() {
+            if self.has_left(cx) {
                 return Poll::Ready(Err(client_gone()));
             }
-            // A client that waits for its 100 does not stall: the answerer does.
-            let client_is_due =
-                !self.sent_all() && !self.deaf && (!self.asked.expects_continue || self.continued);
-            if client_is_due {
+            if self.client_is_due() {
                 ready!(stall.poll(cx));
                 let detail = "the request's body stopped arriving";
                 return Poll::Ready(Err(self.target_fault(Code::RequestTimeout, detail)));
@@ -208,13 +183,47 @@ impl<'a> Exchange<'a> {
         .await
     }
 
+    /// Whether it is the client's turn to send, rather than the target's to
+    /// take what was sent, or to answer.
+    fn client_is_due(&self) -> bool {
+        let waits_for_100 = self.asked.expects_continue && !self.continued;
+        !self.sent_all() && !self.deaf && !self.is_blocked() && !waits_for_100
+    }
+
+    /// Whether the upstream does not take what it is sent.
+    fn is_blocked(&self) -> bool {
+        !self.head.is_empty() || self.body.is_holding()
+    }
+
+    /// Whether the client has left while nothing is read from it.
+    fn has_left(&mut self, cx: &mut Context<'_>) -> bool {
+        let at_end = match self.sent_all() {
+            true => presence::at_end(&self.asked, &self.client),
+            false if self.is_blocked() || self.deaf => AtEnd::Stays,
+            false => return false,
+        };
+        if at_end != self.vigil.0 {
+            self.vigil = (at_end, Vigil::new(at_end));
+        }
+        while let Poll::Ready(sign) = self.vigil.1.poll(cx, &self.client) {
+            if sign == Sign::Left {
+                return true;
+            }
+            self.interim.bytes.extend_from_slice(presence::ASKS);
+            if let Poll::Ready(Err(_)) = self.interim.poll(cx, &mut self.client) {
+                return true;
+            }
+        }
+        false
+    }
+
     fn poll_up(&mut self, cx: &mut Context<'_>, count: &Count) -> Result<(), Stopped> {
         if self.deaf {
             return Ok(());
         }
         match self.head.poll(cx, &mut self.link.wire) {
             Poll::Pending => return Ok(()),
-            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Ok(body)) => count.add(body),
             Poll::Ready(Err(_)) => {
                 self.deaf = true;
                 return Ok(());
@@ -226,13 +235,8 @@ impl<'a> Exchange<'a> {
                 self.deaf = true;
                 Ok(())
             }
-            Poll::Ready(Err(Broken::Source(_) | Broken::Short)) => {
-                // The target must not take what it got for the whole.
-                self.link.wire.reset();
-                Err(client_gone())
-            }
+            Poll::Ready(Err(Broken::Source(_) | Broken::Short)) => Err(client_gone()),
             Poll::Ready(Err(Broken::Fault(violation))) => {
-                self.link.wire.reset();
                 Err(Stopped { fault: violation.into(), blame: Blame::Target, answerable: true })
             }
         }
@@ -240,7 +244,8 @@ impl<'a> Exchange<'a> {
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, Stopped>> {
         loop {
-            if let Poll::Ready(Err(_)) = self.interim.poll(cx, &mut self.client) {
+            // What the client does not take is not read: nothing piles up.
+            if ready!(self.interim.poll(cx, &mut self.client)).is_err() {
                 return Poll::Ready(Err(client_gone()));
             }
             match parse_response(&self.incoming, &mut self.scan, self.limits) {
@@ -332,34 +337,46 @@ impl<'a> Exchange<'a> {
         decode: bool,
         counts: &Counts,
     ) -> Result<(), &'static str> {
-        let mut outbox = Outbox::new(head);
+        let mut outbox = Outbox { bytes: head, ..Outbox::default() };
         let named = Named::of(answer.head.fields());
         let mut body = Body::new(answer.body, named, decode, self.limits);
         if !body.is_moved() {
             self.link.wire.unread(self.incoming.split().freeze());
+            outbox.body = body.begin(&mut self.link.wire, &mut outbox.bytes);
         }
         let mut stall = Lull::new(self.shared.settings.timeouts.idle);
+        let mut vigil = Vigil::new(presence::PATIENCE);
         poll_fn(|cx| {
-            let before = counts.total();
+            let before = (counts.total(), outbox.written);
             if self.poll_up(cx, &counts.up).is_err() {
+                self.link.wire.reset();
                 self.deaf = true;
             }
             match outbox.poll(cx, &mut self.client) {
-                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Ok(body)) => counts.down.add(body),
                 Poll::Ready(Err(_)) => return Poll::Ready(Err("client_gone")),
-                Poll::Pending => return stall.poll(cx).map(|()| Err("client_stalled")),
+                Poll::Pending => {
+                    if (counts.total(), outbox.written) != before {
+                        stall.note();
+                    }
+                    return stall.poll(cx).map(|()| Err("client_stalled"));
+                }
             }
             match body.poll(cx, &mut self.link.wire, &mut self.client, &counts.down) {
                 Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
                 Poll::Ready(Err(Broken::Sink(_))) => return Poll::Ready(Err("client_gone")),
                 Poll::Ready(Err(Broken::Fault(_))) => return Poll::Ready(Err("bad_response")),
                 Poll::Ready(Err(Broken::Source(_) | Broken::Short)) => {
-                    return Poll::Ready(Err("upstream_broke_off"));
+                    return Poll::Ready(Err(BROKE_OFF));
                 }
                 Poll::Pending => {}
             }
-            if counts.total() != before {
+            if (counts.total(), outbox.written) != before {
                 stall.note();
+                vigil.note();
+            }
+            if (self.sent_all() || self.deaf) && vigil.poll(cx, &self.client).is_ready() {
+                return Poll::Ready(Err("client_gone"));
             }
             stall.poll(cx).map(|()| Err("idle"))
         })

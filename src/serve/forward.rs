@@ -7,12 +7,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::io::AsyncWriteExt;
-
-use super::client::{Client, Next, Request, fail, mirror, note};
-use super::connect::{self, Tunnel};
-use super::exchange::{Answer, Exchange, Stopped};
+use super::client::{Client, Next, Request, fail, left, mirror, note};
+use super::exchange::{Answer, BROKE_OFF, Exchange, Stopped};
+use super::intake::say;
 use super::link::{self, Kept, Link};
+use super::presence::{self, unless_left};
+use super::tunnel::Tunnel;
 use super::wish::{Wish, wish};
 use super::{Door, Shared, announce};
 use crate::core::code::Code;
@@ -22,7 +22,6 @@ use crate::http1::answer::{self, FaultContext};
 use crate::http1::forward::{self as rewrite, Back, Onward};
 use crate::http1::framing::BodyKind;
 use crate::http1::head::Destination;
-use crate::relay;
 use crate::relay::meter::Counts;
 
 /// Serves a plain request.
@@ -32,16 +31,20 @@ pub(super) async fn forward(
     mut client: Client,
     mut request: Request,
 ) -> Next {
-    let wish = match judge(shared, door, &client, &mut request).await {
+    let judged = wish(shared, door, &request.head, client.address, &mut request.record).await;
+    let wish = match judged {
         Ok(wish) => wish,
         Err(fault) => return fail(shared, client, request, fault).await,
     };
     if request.asked.max_forwards == Some(0) {
         return mirror(shared, client, request).await;
     }
-    let link = match link::open(shared, &wish, Purpose::Plain, &mut client.kept, &mut request.record).await {
-        Ok(link) => link,
-        Err(fault) => return fail(shared, client, request, fault).await,
+    let at_end = presence::at_end(&request.asked, &client.wire);
+    let open = link::open(shared, &wish, Purpose::Plain, &mut client.kept, &mut request.record);
+    let link = match unless_left(&mut client.wire, at_end, open).await {
+        Some(Ok(link)) => link,
+        Some(Err(fault)) => return fail(shared, client, request, fault).await,
+        None => return left(request),
     };
     let head = onward(shared, &request, &link);
     let response = wish.ask.pool.timeouts.response;
@@ -50,7 +53,8 @@ pub(super) async fn forward(
     let mut turn = Turn { shared, address, kept, request, wish, exchange, counts: Counts::default() };
     match turn.exchange.answer(&turn.counts).await {
         Ok(answer) => turn.pass_on(answer).await,
-        Err(stopped) => turn.stop(stopped).await,
+        // Boxed, as all that is rare is: no other request makes room for it.
+        Err(stopped) => Box::pin(turn.stop(stopped)).await,
     }
 }
 
@@ -63,11 +67,6 @@ struct Turn<'a> {
     wish: Wish,
     exchange: Exchange<'a>,
     counts: Counts,
-}
-
-async fn judge(shared: &Shared, door: &Door, client: &Client, request: &mut Request) -> Result<Wish, Fault> {
-    let destination = request.head.destination()?;
-    wish(shared, door, &request.head, destination, client.address, &mut request.record).await
 }
 
 /// The head as the next hop gets it.
@@ -117,7 +116,7 @@ impl Turn<'_> {
     /// to give.
     async fn pass_on(mut self, answer: Answer) -> Next {
         if let Some((blame, fault)) = refusal(&self.exchange.link, answer.head.status()) {
-            return self.stop(Stopped { fault, blame, answerable: true }).await;
+            return Box::pin(self.stop(Stopped { fault, blame, answerable: true })).await;
         }
         self.exchange.link.succeeded(self.shared);
         let news = self.exchange.link.news(self.shared);
@@ -134,7 +133,7 @@ impl Turn<'_> {
             announce::with(self.shared, &self.exchange.link, news, |announce| {
                 rewrite::switching(&mut out, &answer.head, &Back { announce, ..back });
             });
-            return self.switch(out).await;
+            return Box::pin(self.switch(out)).await;
         }
         let sent = announce::with(self.shared, &self.exchange.link, news, |announce| {
             rewrite::response(&mut out, &answer.head, answer.body, &Back { announce, ..back })
@@ -143,7 +142,12 @@ impl Turn<'_> {
         self.count();
         if let Err(end) = whole {
             self.request.record.end = Some(end);
-            // Nobody must take a broken answer for a whole one.
+            // Nobody must take a broken answer for a whole one. Where its
+            // framing tells, what came of it is not taken back by a reset.
+            let framed = !sent.decode && answer.body != BodyKind::UntilClose;
+            if framed && end == BROKE_OFF {
+                return Next::Part(self.exchange.part().0, Vec::new());
+            }
             self.exchange.client.reset();
             return Next::Done;
         }
@@ -161,16 +165,12 @@ impl Turn<'_> {
 
     /// The connection becomes a tunnel.
     async fn switch(mut self, out: Vec<u8>) -> Next {
-        if self.exchange.client.write_all(&out).await.is_err() {
+        if !say(&mut self.exchange.client, &out, self.shared).await {
             self.request.record.end = Some("client_gone");
             return Next::Done;
         }
-        let (mut client, mut link, _) = self.exchange.part();
-        let mut tunnel = Tunnel { record: self.request.record, counts: self.counts };
-        let idle = self.shared.settings.timeouts.idle;
-        let end = relay::run(&mut client, &mut link.wire, idle, &tunnel.counts).await;
-        tunnel.record.end = connect::name(end);
-        Next::Done
+        let (client, link, _) = self.exchange.part();
+        Next::Tunnel(Tunnel::new(client, link, self.request.record, self.counts))
     }
 
     /// No answer that can be passed on.
@@ -179,6 +179,10 @@ impl Turn<'_> {
         let sent_all = self.exchange.sent_all();
         let mut out = self.exchange.owed();
         let (mut wire, mut link, _) = self.exchange.part();
+        if !sent_all {
+            // The target must not take what it got for the whole.
+            link.wire.reset();
+        }
         if let Some(failure) = link.failed(self.shared, stopped.blame, &stopped.fault) {
             link::move_away(self.shared, &self.wish, &link, failure).await;
         }
@@ -196,9 +200,9 @@ impl Turn<'_> {
         if answer.closes {
             return Next::Part(wire, out);
         }
-        match wire.write_all(&out).await {
-            Ok(()) => Next::Request(Client { wire, address: self.address, kept: self.kept }),
-            Err(_) => Next::Done,
+        match say(&mut wire, &out, self.shared).await {
+            true => Next::Request(Client { wire, address: self.address, kept: self.kept }),
+            false => Next::Done,
         }
     }
 

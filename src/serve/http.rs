@@ -15,7 +15,7 @@ use crate::core::fault::Fault;
 use crate::http1::answer::{self, FaultContext};
 use crate::http1::chunked::Chunked;
 use crate::http1::framing::{self, Asked, BodyKind};
-use crate::http1::head::{Destination, RequestHead, Violation};
+use crate::http1::head::{RequestHead, Violation};
 use crate::net::wire::Wire;
 use crate::observe::access::{Kind, Record};
 
@@ -24,7 +24,11 @@ pub(crate) async fn serve(shared: Arc<Shared>, door: Arc<Door>, wire: Wire, peer
     let address = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let _counted = match shared.connections.enter(address.ip()) {
         Ok(counted) => counted,
-        Err(fault) => return refuse(wire, address, &fault).await,
+        Err(fault) => {
+            // What is closed without a word still leaves its record.
+            let told = shared.connections.refuse();
+            return refuse(told.is_some().then_some(wire), address, &fault).await;
+        }
     };
     let mut client = Client::new(wire, address);
     let mut first = true;
@@ -35,23 +39,28 @@ pub(crate) async fn serve(shared: Arc<Shared>, door: Arc<Door>, wire: Wire, peer
             match intake::head(&mut client.wire, first, &shared.settings.head, waits, &shared.drain).await {
                 Intake::Head(head) => head,
                 Intake::Nobody => return,
-                Intake::Bad(fault) => return refuse(client.wire, address, &fault).await,
+                Intake::Bad(fault) => return refuse(Some(client.wire), address, &fault).await,
             };
         first = false;
-        match request(&shared, &door, client, head).await {
+        // Boxed, so that all that a request needs on its way is given back
+        // before a tunnel, or the wait for the next request, begins.
+        match Box::pin(request(&shared, &door, client, head)).await {
             Next::Request(next) => client = next,
             Next::Done => return,
             Next::Part(wire, answer) => return intake::part(wire, &answer, Linger::UPLOAD).await,
+            Next::Tunnel(tunnel) => return tunnel.run(shared.settings.timeouts.idle).await,
         }
     }
 }
 
 /// What never became a request that could be read.
-async fn refuse(wire: Wire, address: SocketAddr, fault: &Fault) {
+async fn refuse(wire: Option<Wire>, address: SocketAddr, fault: &Fault) {
     let mut record = Record::begin(Kind::Refused, address);
     note(&mut record, fault);
     drop(record);
-    intake::part(wire, &answer::fault(fault, FaultContext::UNREAD).bytes, Linger::SHORT).await;
+    if let Some(wire) = wire {
+        intake::part(wire, &answer::fault(fault, FaultContext::UNREAD).bytes, Linger::SHORT).await;
+    }
 }
 
 async fn request(shared: &Arc<Shared>, door: &Door, client: Client, head: RequestHead) -> Next {
@@ -69,10 +78,14 @@ async fn request(shared: &Arc<Shared>, door: &Door, client: Client, head: Reques
         let fault = Fault::new(Code::Draining, "this gateway is shutting down: ask another, or again");
         return fail(shared, client, request, fault).await;
     }
-    match request.head.destination().map(|destination| matches!(destination, Destination::Connect { .. })) {
-        Err(fault) => fail(shared, client, request, fault).await,
-        Ok(true) => connect::connect(shared, door, client, request).await,
-        Ok(false) => forward::forward(shared, door, client, request).await,
+    match request.head.destination() {
+        // Whoever speaks no proxy's HTTP is told so first; all else about the
+        // target comes after the credential (SPEC §2).
+        Err(fault) if matches!(fault.code(), Code::NotAProxyRequest | Code::BadRequest) => {
+            fail(shared, client, request, fault).await
+        }
+        _ if kind == Kind::Tunnel => connect::connect(shared, door, client, request).await,
+        _ => forward::forward(shared, door, client, request).await,
     }
 }
 

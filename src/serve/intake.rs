@@ -14,6 +14,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::Shared;
 use crate::core::code::Code;
 use crate::core::fault::Fault;
 use crate::drain::Drain;
@@ -106,6 +107,13 @@ pub(super) async fn fill(wire: &mut Wire, buffer: &mut BytesMut) -> io::Result<u
         })
     })
     .await
+}
+
+/// Sends a short answer of ours; whether the client took it, for which it has
+/// as long as its connection may be idle.
+pub(super) async fn say(wire: &mut Wire, answer: &[u8], shared: &Shared) -> bool {
+    let sent = timeout(shared.settings.timeouts.keep_alive, wire.write_all(answer));
+    matches!(sent.await, Ok(Ok(())))
 }
 
 /// Sends a last answer and closes so that it arrives: bytes that a client

@@ -39,7 +39,7 @@ pub(super) struct Link {
     target: Target,
     /// How long its dial took.
     timings: Timings,
-    _connection: ConnectionGuard,
+    connection: ConnectionGuard,
 }
 
 /// The session that a link is for.
@@ -127,7 +127,13 @@ async fn pinned(
             None => {
                 let pick = match pick.map_or_else(|| route.resume(&claim), Ok) {
                     Ok(pick) => pick,
-                    Err(Closed::Busy) => return Err(route.busy(&claim, Closed::Busy)),
+                    Err(Closed::Busy) => return Err(route.busy(&claim)),
+                    Err(Closed::OnTrial) => {
+                        // One outcome for all who wait for it.
+                        route.pool().trial_over(&claim.pin.exit.id).await;
+                        leg = route.again().await?;
+                        continue;
+                    }
                     Err(closed) => {
                         leg = route.fail_over(&claim, Down::Closed(closed)).await?;
                         continue;
@@ -153,7 +159,8 @@ async fn pinned(
                 }
                 route.again().await?
             }
-            Err(failed) => next_leg(&mut route, claim, failed).await?,
+            // Boxed: requests that meet no failure make no room for it.
+            Err(failed) => Box::pin(next_leg(&mut route, claim, failed)).await?,
         };
     }
     Err(Fault::new(Code::ExitFailed, "the session's exit changed too often meanwhile"))
@@ -161,6 +168,7 @@ async fn pinned(
 
 /// After a failed dial: the same exit again, another, or none.
 async fn next_leg(route: &mut Route<'_>, claim: Claim, failed: Failed) -> Result<Leg, Fault> {
+    route.refresh();
     let mut next = route.course.after(claim.fresh, &failed.failure);
     if next == Next::Other {
         match route.replace(&claim, &failed.exit.name).await? {
@@ -221,7 +229,7 @@ async fn dial(shared: &Shared, wish: &Wish, pick: Pick, purpose: Purpose, ttl: T
                 attempt: Some(pick.attempt),
                 target: wish.judged.target().clone(),
                 timings: dialed.timings,
-                _connection: pick.connection,
+                connection: pick.connection,
             };
             if link.form == Form::Origin {
                 link.succeeded(shared);
@@ -272,6 +280,11 @@ impl Link {
         let after = self.attempt.take()?.failed(blame, fault, &self.target, shared.clock.now());
         log_change(&self.exit, after, Some(fault));
         Some(failure(blame, after))
+    }
+
+    /// The connection alone, and what counts it.
+    pub(super) fn into_parts(self) -> (Wire, ConnectionGuard) {
+        (self.wire, self.connection)
     }
 
     /// Whether it is still open how the exit did.

@@ -3,7 +3,8 @@
 //! Owns: the order of a request's stages and every decision between two of
 //! them. `http` reads heads and keeps the connection, `wish` judges who asks
 //! for what, `link` finds the way out (`route` chooses, `link` dials and
-//! fails over), `connect` and `forward` are the two kinds of request.
+//! fails over), `connect` and `forward` are the two kinds of request,
+//! `tunnel` is what a CONNECT or an upgrade becomes.
 //! Must not know: file formats, wiring.
 
 use std::sync::Arc;
@@ -30,7 +31,10 @@ mod forward;
 mod http;
 mod intake;
 mod link;
+mod outbox;
+mod presence;
 mod route;
+mod tunnel;
 mod wish;
 
 pub(crate) use http::serve;

@@ -89,7 +89,14 @@ impl<'a> Route<'a> {
             ttl: self.session.ttl,
             ..self.new_pin(&self.tried)
         };
-        let placed = self.pool.place(&ask, self.now(), &mut rand::rng());
+        let mut placed = self.pool.place(&ask, self.now(), &mut rand::rng());
+        if let Err(none) = &placed
+            && none.on_trial().is_some()
+        {
+            let none = none.clone();
+            self.trial_over(&none).await;
+            placed = self.pool.place(&ask, self.now(), &mut rand::rng());
+        }
         // Pins that have ended are swept now and then; their room is free.
         let crowded = match &placed {
             Err(none) => none.lacks_room(),
@@ -115,6 +122,12 @@ impl<'a> Route<'a> {
         match placed {
             Ok(pick) => self.repin(claim, Only::Fresh, pick).await.map(Some),
             Err(_) => Ok(None),
+        }
+    }
+
+    async fn trial_over(&self, none: &NoExit) {
+        if let Some(exit) = none.on_trial() {
+            self.pool.trial_over(&exit).await;
         }
     }
 
@@ -144,15 +157,17 @@ impl<'a> Route<'a> {
         let placed = self.pool.place(&ask, self.now(), &mut rand::rng());
         match placed {
             Ok(pick) => {
-                tracing::info!(
-                    pool = &*claim.pin.exit.pool,
-                    from = &*claim.pin.exit.id,
-                    to = &*pick.exit.name.id,
-                    session = claim.pin.session.as_str(),
-                    cause = cause.as_str(),
-                    "session moves"
-                );
-                self.repin(claim, only, pick).await
+                let to = pick.exit.name.id.clone();
+                let leg = self.repin(claim, only, pick).await?;
+                if leg.claim.won {
+                    log_move(&claim.pin, &to, &cause);
+                }
+                Ok(leg)
+            }
+            Err(none) if none.on_trial().is_some() => {
+                // It may be this session's own next exit.
+                self.trial_over(&none).await;
+                self.again().await
             }
             Err(none) => {
                 Err(self.exit_down(&format!("{cause}, and there is no other: {none}"), down, Some(&none)))
@@ -164,17 +179,21 @@ impl<'a> Route<'a> {
     /// or another address of another prefix.
     pub(super) async fn renew(&self, claim: &Claim, only: Only) -> Result<Leg, Fault> {
         let renewed = self.pool.renew(&claim.pin.exit.id, self.now(), &mut rand::rng());
-        let pick = renewed.map_err(|closed| self.busy(claim, closed))?;
-        self.repin(claim, only, pick).await
+        match renewed {
+            Ok(pick) => self.repin(claim, only, pick).await,
+            // The next turn meets the exit as it is now.
+            Err(closed) if closed.is_down() => Ok(Leg { claim: claim.clone(), pick: None }),
+            Err(_) => Err(self.busy(claim)),
+        }
     }
 
     async fn repin(&self, claim: &Claim, only: Only, mut pick: Pick) -> Result<Leg, Fault> {
         let mut proposal = self.proposal(&pick);
         proposal.same_address = pick.address().is_some() && pick.address() == self.address_of(&claim.pin);
         let (key, seen) = (self.session.key, claim.pin.version);
-        let moved = match only {
-            Only::Anyhow => self.shared.store.repin(key, seen, proposal).await?,
-            Only::Fresh => self.shared.store.repin_fresh(key, seen, proposal).await?,
+        let Some(moved) = self.shared.store.repin(key, seen, only, proposal).await? else {
+            drop(pick);
+            return self.claim().await;
         };
         Ok(adopt(moved, &mut pick).then_use(pick))
     }
@@ -243,15 +262,22 @@ impl<'a> Route<'a> {
         Fault::new(Code::ExitDown, detail.to_owned()).retry_after(wait)
     }
 
-    /// An exit that cannot be used though its pins stay.
-    pub(super) fn busy(&self, claim: &Claim, closed: Closed) -> Fault {
-        let down = Down::Closed(closed);
-        let cause = self.cause(claim, down);
-        if closed.is_down() {
-            return self.exit_down(&cause, down, None);
-        }
+    /// The exit has no connection to spare; its pins stay.
+    pub(super) fn busy(&self, claim: &Claim) -> Fault {
+        let cause = self.cause(claim, Down::Closed(Closed::Busy));
         Fault::new(Code::NoExit, cause).retry_after(Duration::from_secs(1))
     }
+}
+
+fn log_move(pin: &Pin, to: &str, cause: &str) {
+    tracing::info!(
+        pool = &*pin.exit.pool,
+        from = &*pin.exit.id,
+        to,
+        session = pin.session.as_str(),
+        cause,
+        "session moves"
+    );
 }
 
 /// What is left of a pin, as a ttl that an exit has to hold an address for.

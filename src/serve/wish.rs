@@ -42,7 +42,6 @@ pub(super) async fn wish(
     shared: &Shared,
     door: &Door,
     head: &RequestHead,
-    destination: Destination<'_>,
     client: SocketAddr,
     record: &mut Record,
 ) -> Result<Wish, Fault> {
@@ -55,10 +54,10 @@ pub(super) async fn wish(
     judge(&parameters, &caller.account, &shared.settings.bounds)?;
 
     let snapshot = shared.state.snapshot();
-    let target = match destination {
+    let target = head.destination().and_then(|destination| match destination {
         Destination::Connect { authority } => Target::parse(authority),
         Destination::Plain { authority, .. } => Target::parse_with_default(authority, 80),
-    };
+    });
     let at_hand = AtHand { client: client.ip().to_canonical(), target: target.as_ref().ok() };
     let ask =
         ask(parameters, &door.defaults, &caller.account, snapshot.pools(), &shared.settings.bounds, at_hand)?;

@@ -10,12 +10,13 @@
 //! no lock. The mutexes are held for a few steps and never two at a time.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand::Rng;
+use tokio::sync::Notify;
 
 use super::room::Sessions;
 use crate::core::exit::{Exit, Via};
@@ -37,7 +38,7 @@ const LEAST_RAMP: f64 = 0.001;
 
 /// The live side of one exit, the same object for as long as anything needs
 /// it, whatever pools come and go.
-pub(crate) struct ExitState {
+pub struct ExitState {
     /// [`OPEN`], [`ON_TRIAL`], or the end of its ejection in ms: what
     /// `health` says, to be read without its lock.
     closed_until: AtomicU64,
@@ -48,6 +49,7 @@ pub(crate) struct ExitState {
     /// When it came or came back, in ms; 0: long ago.
     since: AtomicU64,
     health: Mutex<Checked>,
+    trial_over: Notify,
     pub(super) sessions: Sessions,
     pub(super) addresses: Mutex<InUse>,
 }
@@ -73,6 +75,7 @@ impl ExitState {
             max_connections: AtomicU32::new(0),
             since: AtomicU64::new(0),
             health: Mutex::default(),
+            trial_over: Notify::new(),
             sessions: Sessions::default(),
             addresses: Mutex::default(),
         }
@@ -107,18 +110,18 @@ impl ExitState {
     }
 
     /// How many connections it carries.
-    pub(crate) fn connections(&self) -> u32 {
+    pub fn connections(&self) -> u32 {
         self.connections.load(Relaxed)
     }
 
     /// How many pins it holds, promised ones among them.
-    pub(crate) fn pins(&self) -> u32 {
+    pub fn pins(&self) -> u32 {
         self.sessions.pins()
     }
 
     /// Until when it is ejected, where it is. A time in the past: the next
     /// request tries it. While one does: in a second.
-    pub(crate) fn ejected_until(&self, now: Timestamp) -> Option<Timestamp> {
+    pub fn ejected_until(&self, now: Timestamp) -> Option<Timestamp> {
         match self.closed_until.load(Acquire) {
             OPEN => None,
             ON_TRIAL => Some(now.plus(Duration::from_secs(1))),
@@ -127,20 +130,20 @@ impl ExitState {
     }
 
     /// Whether [`ExitState::attempt`] would be let through.
-    pub(crate) fn is_open(&self, now: Timestamp) -> bool {
+    pub fn is_open(&self, now: Timestamp) -> bool {
         let until = self.closed_until.load(Acquire);
         until == OPEN || until <= now.as_ms()
     }
 
     /// Whether one more connection fits.
-    pub(crate) fn has_connection(&self) -> bool {
+    pub fn has_connection(&self) -> bool {
         let max = self.max_connections.load(Relaxed);
         max == 0 || self.connections.load(Relaxed) < max
     }
 
     /// How much of its weight counts yet, 0.001 to 1. An exit that waits for
     /// its trial has all of it, for else it might never be tried.
-    pub(crate) fn ramp(&self, now: Timestamp, slow_start: Duration) -> f64 {
+    pub fn ramp(&self, now: Timestamp, slow_start: Duration) -> f64 {
         let since = self.since.load(Relaxed);
         if since == 0 || slow_start.is_zero() || self.closed_until.load(Relaxed) != OPEN {
             return 1.0;
@@ -149,13 +152,28 @@ impl ExitState {
         (age.as_secs_f64() / slow_start.as_secs_f64()).clamp(LEAST_RAMP, 1.0)
     }
 
+    /// Whether a request tries it after an ejection.
+    pub(super) fn is_on_trial(&self) -> bool {
+        self.closed_until.load(Acquire) == ON_TRIAL
+    }
+
+    /// Ready when none does.
+    pub(super) async fn trial_over(&self) {
+        let mut over = std::pin::pin!(self.trial_over.notified());
+        // From here on no end of a trial is missed.
+        over.as_mut().enable();
+        if self.is_on_trial() {
+            over.await;
+        }
+    }
+
     /// What the last failed dial said.
     pub(super) fn last_failure(&self) -> Option<Arc<str>> {
         locked(&self.health).last_failure.clone()
     }
 
     /// Begins a dial. `None`: it is ejected, or on trial by another request.
-    pub(crate) fn attempt(self: &Arc<Self>, variant: &Variant, now: Timestamp) -> Option<Attempt> {
+    pub fn attempt(self: &Arc<Self>, variant: &Variant, now: Timestamp) -> Option<Attempt> {
         let pass = if self.closed_until.load(Acquire) == OPEN {
             Pass::Free
         } else {
@@ -172,7 +190,7 @@ impl ExitState {
     }
 
     /// One connection more. `None`: it carries as many as it may.
-    pub(crate) fn connect(self: &Arc<Self>) -> Option<ConnectionGuard> {
+    pub fn connect(self: &Arc<Self>) -> Option<ConnectionGuard> {
         let max = self.max_connections.load(Relaxed);
         let fits = |carried: u32| (max == 0 || carried < max).then(|| carried.saturating_add(1));
         self.connections.fetch_update(Relaxed, Relaxed, fits).ok()?;
@@ -192,7 +210,10 @@ impl ExitState {
             // 0 and MAX mean other things, and neither is a time of ours.
             Some(until) => until.as_ms().clamp(OPEN + 1, ON_TRIAL - 1),
         };
-        self.closed_until.store(closed_until, Release);
+        let before = self.closed_until.swap(closed_until, AcqRel);
+        if before == ON_TRIAL && closed_until != ON_TRIAL {
+            self.trial_over.notify_waiters();
+        }
         self.spotless.store(checked.health.is_spotless() && checked.tokens.is_empty(), Release);
     }
 }
@@ -200,7 +221,7 @@ impl ExitState {
 /// A dial through an exit that is to be told the outcome of. Dropped without
 /// one it counts for nothing, and a trial is free for another request.
 #[must_use]
-pub(crate) struct Attempt {
+pub struct Attempt {
     live: Arc<ExitState>,
     /// Gone once the outcome was told.
     pass: Option<Pass>,
@@ -209,7 +230,7 @@ pub(crate) struct Attempt {
 
 /// Where an outcome leaves the exit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct After {
+pub struct After {
     /// Until when the exit is ejected, by this outcome or another's.
     pub ejected_until: Option<Timestamp>,
     /// What this outcome changed: to be logged and counted, once.
@@ -220,7 +241,7 @@ pub(crate) struct After {
 
 impl Attempt {
     /// The target was reached: ends every count.
-    pub(crate) fn succeeded(mut self, now: Timestamp) -> After {
+    pub fn succeeded(mut self, now: Timestamp) -> After {
         if self.pass == Some(Pass::Free) && self.live.spotless.load(Acquire) {
             self.pass = None;
             return After::default();
@@ -233,7 +254,7 @@ impl Attempt {
 
     /// The dial failed, by whose doing the caller knows. `target` is what was
     /// dialled.
-    pub(crate) fn failed(mut self, blame: Blame, fault: &Fault, target: &Target, now: Timestamp) -> After {
+    pub fn failed(mut self, blame: Blame, fault: &Fault, target: &Target, now: Timestamp) -> After {
         if blame != Blame::Target {
             locked(&self.live.health).last_failure = Some(fault.detail().into());
         }
@@ -283,7 +304,7 @@ impl Drop for Attempt {
 
 /// A connection that an exit carries.
 #[must_use]
-pub(crate) struct ConnectionGuard {
+pub struct ConnectionGuard {
     live: Arc<ExitState>,
 }
 

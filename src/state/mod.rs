@@ -20,9 +20,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
 
-pub(crate) use exits::{After, Attempt, ConnectionGuard, ExitState};
-pub(crate) use no_exit::NoExit;
-pub(crate) use pools::{LivePool, NewPin, Pick, Unpinned};
+pub use exits::{After, Attempt, ConnectionGuard, ExitState};
+pub use no_exit::NoExit;
+pub use pools::{LivePool, NewPin, Pick, Unpinned};
+pub use room::Room;
 
 use crate::core::pin::{ExitName, Pin};
 use crate::core::pool::{Pool, Pools};
@@ -30,11 +31,11 @@ use crate::core::time::Timestamp;
 
 /// Every exit that is in a pool or that something still counts on.
 #[derive(Default)]
-pub(crate) struct Exits(RwLock<HashMap<ExitName, Arc<ExitState>>>);
+pub struct Exits(RwLock<HashMap<ExitName, Arc<ExitState>>>);
 
 impl Exits {
     /// The state of an exit; of one never heard of, a fresh one.
-    fn state(&self, name: &ExitName) -> Arc<ExitState> {
+    pub fn state(&self, name: &ExitName) -> Arc<ExitState> {
         if let Some(known) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(name) {
             return known.clone();
         }
@@ -44,19 +45,19 @@ impl Exits {
 
     /// The store holds this pin, from before a restart or by another node.
     /// Pins that this node makes or moves come in by [`Room::commit`].
-    pub(crate) fn loaded(&self, pin: &Pin) {
+    pub fn loaded(&self, pin: &Pin) {
         self.state(&pin.exit).loaded(pin);
     }
 
     /// The pin holds its exit no more. `ended`: when it ended, from when on
     /// its room rests; `None`: it was moved, or never came to be.
-    pub(crate) fn left(&self, pin: &Pin, ended: Option<Timestamp>) {
+    pub fn left(&self, pin: &Pin, ended: Option<Timestamp>) {
         self.state(&pin.exit).left(pin, ended);
     }
 
     /// Room on an exit rests until an instant: a pin that ended before a
     /// restart had `reuse_after`.
-    pub(crate) fn rested(&self, exit: &ExitName, until: Timestamp) {
+    pub fn rested(&self, exit: &ExitName, until: Timestamp) {
         self.state(exit).sessions.rested(until);
     }
 
@@ -68,14 +69,14 @@ impl Exits {
 }
 
 /// The pools in force.
-pub(crate) struct InForce {
+pub struct InForce {
     snapshot: ArcSwap<Snapshot>,
     exits: Arc<Exits>,
 }
 
 impl InForce {
     /// Puts the first pools into force. Their exits count as long known.
-    pub(crate) fn new(pools: Pools, exits: Arc<Exits>, now: Timestamp) -> Self {
+    pub fn new(pools: Pools, exits: Arc<Exits>, now: Timestamp) -> Self {
         let in_force = Self { snapshot: ArcSwap::default(), exits };
         in_force.replace(pools, now);
         in_force
@@ -84,7 +85,7 @@ impl InForce {
     /// Puts other pools into force at once, for requests to come. Exits of
     /// the same name go on as they are; rotations of a pool whose exits are
     /// the same go on where they were. Not to be called by two at a time.
-    pub(crate) fn replace(&self, pools: Pools, now: Timestamp) {
+    pub fn replace(&self, pools: Pools, now: Timestamp) {
         let before = self.snapshot.load_full();
         let live = |pool: &Arc<Pool>| {
             let predecessor = before.by_name.get(&pool.name).map(|live| &**live);
@@ -97,26 +98,26 @@ impl InForce {
     }
 
     /// What is in force now.
-    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+    pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
     }
 }
 
 /// The pools as they were in force at one instant.
 #[derive(Default)]
-pub(crate) struct Snapshot {
+pub struct Snapshot {
     pools: Pools,
     by_name: HashMap<Arc<str>, Arc<LivePool>>,
 }
 
 impl Snapshot {
     /// As configured.
-    pub(crate) fn pools(&self) -> &Pools {
+    pub fn pools(&self) -> &Pools {
         &self.pools
     }
 
     /// The pool of exactly this name.
-    pub(crate) fn pool(&self, name: &str) -> Option<&Arc<LivePool>> {
+    pub fn pool(&self, name: &str) -> Option<&Arc<LivePool>> {
         self.by_name.get(name)
     }
 }

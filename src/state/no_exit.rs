@@ -4,6 +4,7 @@
 //! Must not know: how an answer is written.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::code::Code;
@@ -18,7 +19,7 @@ const LATER: Duration = Duration::from_secs(30);
 
 /// No exit of the pool can be used: how many were passed over for what.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct NoExit {
+pub struct NoExit {
     /// What was asked of the pool, for the sentence.
     pub(super) asked: String,
     /// The ttl that was asked for.
@@ -37,6 +38,8 @@ pub(crate) struct NoExit {
     pub(super) full: usize,
     /// Carrying as many connections as they may.
     pub(super) busy: usize,
+    /// One that another request tries after its ejection.
+    pub(super) on_trial: Option<Arc<str>>,
     /// When the first may be usable again, if that is known.
     pub(super) retry_after: Option<Duration>,
 }
@@ -44,17 +47,23 @@ pub(crate) struct NoExit {
 impl NoExit {
     /// Whether exits that this request has tried in vain are all that stood
     /// against it: what the last of them said tells the client more.
-    pub(crate) fn all_tried(&self) -> bool {
+    pub fn all_tried(&self) -> bool {
         self.tried > 0 && self.tried + self.inactive == self.matching
     }
 
+    /// An exit that another request tries after its ejection: when that is
+    /// over there may be one, and now there is none.
+    pub fn on_trial(&self) -> Option<Arc<str>> {
+        self.on_trial.clone()
+    }
+
     /// Whether a pin that ends may make room for this one.
-    pub(crate) fn lacks_room(&self) -> bool {
+    pub fn lacks_room(&self) -> bool {
         self.full > 0
     }
 
     /// When to come back.
-    pub(crate) fn retry_after(&self) -> Duration {
+    pub fn retry_after(&self) -> Duration {
         let by_hand = self.busy == 0 && self.tried == 0;
         self.retry_after.unwrap_or(if by_hand { LATER } else { SOON })
     }

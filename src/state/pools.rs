@@ -25,9 +25,9 @@ use crate::core::session::{Filter, SessionKey, UserName};
 use crate::core::time::{Timestamp, Ttl};
 
 /// A pool in force with the live state of its exits.
-pub(crate) struct LivePool {
+pub struct LivePool {
     /// As configured.
-    pub(crate) pool: Arc<Pool>,
+    pub pool: Arc<Pool>,
     /// In the order of [`Pool::exits`].
     pub(super) exits: Vec<Arc<ExitState>>,
     lanes: Arc<Lanes>,
@@ -37,61 +37,61 @@ pub(crate) struct LivePool {
 
 /// An exit to use now. What it takes up is given back on drop.
 #[must_use]
-pub(crate) struct Pick {
+pub struct Pick {
     /// As configured.
-    pub(crate) exit: Arc<Exit>,
+    pub exit: Arc<Exit>,
     /// Which of the exit's many.
-    pub(crate) variant: Variant,
+    pub variant: Variant,
     /// The dial that is to be told the outcome of.
-    pub(crate) attempt: Attempt,
+    pub attempt: Attempt,
     /// The connection that it will be.
-    pub(crate) connection: ConnectionGuard,
+    pub connection: ConnectionGuard,
     /// For a pin that is to be made: its room, to be committed.
-    pub(crate) room: Option<Room>,
+    pub room: Option<Room>,
 }
 
 impl Pick {
     /// Whether the room's address of a prefix is another pin's as well.
-    pub(crate) fn shares_address(&self) -> bool {
+    pub fn shares_address(&self) -> bool {
         self.room.as_ref().is_some_and(Room::is_shared)
     }
 
     /// The address that origins see, when it is known.
-    pub(crate) fn address(&self) -> Option<IpAddr> {
+    pub fn address(&self) -> Option<IpAddr> {
         self.exit.address_for(&self.variant)
     }
 }
 
 /// A request without a session.
 #[derive(Clone, Copy)]
-pub(crate) struct Unpinned<'a> {
+pub struct Unpinned<'a> {
     /// Who asks (`rotate` holds exits for each user).
-    pub(crate) user: &'a UserName,
+    pub user: &'a UserName,
     /// The labels that the exit must have.
-    pub(crate) filter: &'a Filter,
+    pub filter: &'a Filter,
     /// The id of the one exit to use, where the client names it.
-    pub(crate) exit: Option<&'a str>,
+    pub exit: Option<&'a str>,
     /// Exits that have failed for this request.
-    pub(crate) not: &'a [ExitName],
+    pub not: &'a [ExitName],
 }
 
 /// A pin to be made, or to be moved.
 #[derive(Clone, Copy)]
-pub(crate) struct NewPin<'a> {
+pub struct NewPin<'a> {
     /// Of the session.
-    pub(crate) key: SessionKey,
+    pub key: SessionKey,
     /// The labels that the exit must have.
-    pub(crate) filter: &'a Filter,
+    pub filter: &'a Filter,
     /// The id of the one exit to use, where the client names it.
-    pub(crate) exit: Option<&'a str>,
+    pub exit: Option<&'a str>,
     /// For how long the exit has to hold an address.
-    pub(crate) ttl: Ttl,
+    pub ttl: Ttl,
     /// Exits that have failed for this request; the one to move from.
-    pub(crate) not: &'a [ExitName],
+    pub not: &'a [ExitName],
     /// The address of the exit to move from: its siblings come first.
-    pub(crate) address: Option<IpAddr>,
+    pub address: Option<IpAddr>,
     /// A sibling or none (`failover` is `address`).
-    pub(crate) siblings_only: bool,
+    pub siblings_only: bool,
 }
 
 impl LivePool {
@@ -121,12 +121,7 @@ impl LivePool {
     }
 
     /// An exit for a request without a session.
-    pub(crate) fn rotate(
-        &self,
-        ask: &Unpinned<'_>,
-        now: Timestamp,
-        rng: &mut impl Rng,
-    ) -> Result<Pick, NoExit> {
+    pub fn rotate(&self, ask: &Unpinned<'_>, now: Timestamp, rng: &mut impl Rng) -> Result<Pick, NoExit> {
         let sight = Sight::new(self, Need::Request, ask.not, now);
         let taken = match ask.exit {
             Some(id) => self.named(id, ask.filter).and_then(|place| sight.take_active(place, rng)),
@@ -157,7 +152,7 @@ impl LivePool {
     }
 
     /// An exit for a new pin, or for one that moves; with its room.
-    pub(crate) fn place(&self, ask: &NewPin<'_>, now: Timestamp, rng: &mut impl Rng) -> Result<Pick, NoExit> {
+    pub fn place(&self, ask: &NewPin<'_>, now: Timestamp, rng: &mut impl Rng) -> Result<Pick, NoExit> {
         let sight = Sight::new(self, Need::Session(ask.ttl), ask.not, now);
         if let Some(id) = ask.exit {
             let taken = self.named(id, ask.filter).and_then(|place| sight.take_active(place, rng));
@@ -208,7 +203,7 @@ impl LivePool {
     }
 
     /// Another dial for a pin through its own exit; no room is taken.
-    pub(crate) fn resume(&self, id: &str, variant: &Variant, now: Timestamp) -> Result<Pick, Closed> {
+    pub fn resume(&self, id: &str, variant: &Variant, now: Timestamp) -> Result<Pick, Closed> {
         let (exit, live) = self.standing(id)?;
         enter(exit, live, variant.clone(), None, now)
     }
@@ -216,7 +211,7 @@ impl LivePool {
     /// Another variant of a pin's own exit, for the pin to be replaced by: its
     /// token was lost, or the exit's `via` changed. Room is there, since the
     /// pin has it already.
-    pub(crate) fn renew(&self, id: &str, now: Timestamp, rng: &mut impl Rng) -> Result<Pick, Closed> {
+    pub fn renew(&self, id: &str, now: Timestamp, rng: &mut impl Rng) -> Result<Pick, Closed> {
         let (exit, live) = self.standing(id)?;
         let room = live.more_room(rng);
         let variant = variant(exit, live, Some(&room), rng);
@@ -225,8 +220,15 @@ impl LivePool {
 
     /// Whether a connection that is there already may be used on: its exit is
     /// still in the pool, not off, not ejected.
-    pub(crate) fn is_open(&self, id: &str, now: Timestamp) -> bool {
+    pub fn is_open(&self, id: &str, now: Timestamp) -> bool {
         self.standing(id).is_ok_and(|(_, live)| live.is_open(now))
+    }
+
+    /// Ready when no request tries the exit after an ejection.
+    pub async fn trial_over(&self, id: &str) {
+        if let Ok((_, live)) = self.standing(id) {
+            live.trial_over().await;
+        }
     }
 
     /// What the exit's last failed dial said.
@@ -276,7 +278,10 @@ pub(super) fn enter(
     now: Timestamp,
 ) -> Result<Pick, Closed> {
     let Some(attempt) = live.attempt(&variant, now) else {
-        return Err(Closed::Ejected { until: live.ejected_until(now).unwrap_or(now) });
+        return Err(match live.is_on_trial() {
+            true => Closed::OnTrial,
+            false => Closed::Ejected { until: live.ejected_until(now).unwrap_or(now) },
+        });
     };
     let connection = live.connect().ok_or(Closed::Busy)?;
     Ok(Pick { exit: exit.clone(), variant, attempt, connection, room })

@@ -237,7 +237,7 @@ fn take_one<K: Ord>(counts: &mut BTreeMap<K, u32>, key: K) {
 /// Room on an exit for a pin that is about to be made, with the address that
 /// the pin would have. Dropped, it is given back: the claim was lost.
 #[must_use]
-pub(crate) struct Room {
+pub struct Room {
     live: Arc<ExitState>,
     address: Option<IpAddr>,
     kept: bool,
@@ -257,7 +257,7 @@ impl Room {
 
     /// The store has taken the pin. To be called without an await since it
     /// said so; from then on the pin's end gives the room back.
-    pub(crate) fn commit(mut self, pin: &Pin) {
+    pub fn commit(mut self, pin: &Pin) {
         self.kept = true;
         self.live.sessions.note(pin);
     }

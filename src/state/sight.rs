@@ -142,6 +142,9 @@ impl<'a> Sight<'a> {
             room_in.map(|room_in| room_in.max(ejected.unwrap_or_default()))
         } else if let Some(ejected) = ejected {
             none.ejected += 1;
+            if live.is_on_trial() {
+                none.on_trial = Some(exit.name.id.clone());
+            }
             Some(ejected)
         } else {
             none.busy += usize::from(!live.has_connection());

@@ -7,11 +7,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::disk::{Disk, rest};
-use super::engine::{Engine, EngineError, Folder, Op, Space};
+use super::disk::Disk;
+use super::engine::{Engine, EngineError, Op, Space};
+use super::folder::Folder;
 use super::journal::Findings;
 use super::local::{Local, Shards};
 use super::record::{Fact, Record, Unreadable};
+use super::writer::{self, rest};
 use super::{Damage, OpenReport, PinObserver, StoreConfig, StoreError};
 use crate::clock::Clock;
 use crate::core::pin::{ExitName, News, Pin, Variant};
@@ -53,11 +55,8 @@ pub(super) fn open(
     let disk = Disk::new(config.durability, loaded.last);
     let local = Local::new(loaded.shards, Some(disk), loaded.offset_ms, clock, observer);
     let report = OpenReport { pins: local.len(), ended: loaded.stale.len(), damage };
-    if let Some(disk) = local.disk() {
-        let path = folder.path().to_owned();
-        let started = disk.start(&local, Arc::new(folder), engine, loaded.stale);
-        started.map_err(|source| StoreError::Io { path, source })?;
-    }
+    let started = writer::start(&local, Arc::new(folder), engine, loaded.stale);
+    started.map_err(|source| StoreError::Io { path, source })?;
     Ok((local, report))
 }
 

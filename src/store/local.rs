@@ -7,14 +7,11 @@
 //! Locks: a shard, then the queue; nothing else is nested, and none is held
 //! across an await.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use super::disk::{Change, Disk, Room, locked};
-use super::engine::{Engine, EngineError, Op, Space};
-use super::record::{Fact, Record};
 use super::{Claim, Left, PinObserver, Receipt, StoreFault};
 use crate::clock::Clock;
 use crate::core::pin::{News, Pin};
@@ -31,13 +28,13 @@ const CLOCK_SLACK_MS: u64 = 100;
 
 /// All pins of this gateway.
 pub(super) struct Local {
-    shards: Shards,
-    len: AtomicUsize,
+    pub(super) shards: Shards,
+    pub(super) len: AtomicUsize,
     clock: Arc<dyn Clock>,
     observer: Arc<dyn PinObserver>,
     disk: Option<Disk>,
     /// How far the wall clock is ahead, as written down.
-    noted_ms: AtomicI64,
+    pub(super) noted_ms: AtomicI64,
     this: Weak<Self>,
 }
 
@@ -127,22 +124,18 @@ impl Local {
     }
 
     pub(super) async fn hold(&self, key: SessionKey) -> Option<Claim> {
-        let now = self.now();
-        {
-            let shard = self.shards.of(key);
-            let held = shard.get(key, now)?;
-            if held.pin.idle.is_none() {
-                return Some(self.shown(key, held, false));
-            }
+        let live = self.look(key)?;
+        if live.pin.idle.is_none() {
+            return Some(live);
         }
         // A use of this one may have to be written. If it cannot be, the pin
         // is held all the same.
         let mut room = match &self.disk {
-            Some(disk) => disk.room(1).await.ok(),
+            Some(disk) => disk.room().await.ok(),
             None => None,
         };
         let mut shard = self.shards.of(key);
-        let (mut held, moved) = shard.touch(key, now)?;
+        let (mut held, moved) = shard.touch(key, self.now())?;
         if let (true, Some(disk), Some(room)) = (moved, &self.disk, &mut room) {
             let change = Change::Used { key, pin: Box::new(held.pin.clone()), before: held.record };
             if let Ok(number) = disk.push(change, room) {
@@ -155,8 +148,13 @@ impl Local {
 
     pub(super) async fn claim(&self, key: SessionKey, mut proposal: Pin) -> Result<Claim, StoreFault> {
         proposal.version = rand::random();
-        let mut room = self.room().await?;
+        let mut room = match self.room().await {
+            Ok(room) => room,
+            // No new pin then; but perhaps there is one.
+            Err(fault) => return self.look(key).ok_or(fault),
+        };
         let now = self.now();
+        let proposal = proposal.made_at(now);
         let mut shard = self.shards.of(key);
         let ended = match shard.claim(key, &proposal, now) {
             Claimed::Lost(held) => return Ok(self.shown(key, held, false)),
@@ -190,27 +188,18 @@ impl Local {
         seen: u64,
         only: Only,
         mut proposal: Pin,
-    ) -> Result<Claim, StoreFault> {
-        proposal.version = rand::random();
-        let room = self.room().await?;
-        match self.repin_now(key, seen, only, &proposal, room)? {
-            Some(claim) => Ok(claim),
-            None => self.claim(key, proposal).await,
-        }
-    }
-
-    /// `None`: no pin lives.
-    fn repin_now(
-        &self,
-        key: SessionKey,
-        seen: u64,
-        only: Only,
-        proposal: &Pin,
-        mut room: Option<Room<'_>>,
     ) -> Result<Option<Claim>, StoreFault> {
+        proposal.version = rand::random();
+        let mut room = match self.room().await {
+            Ok(room) => room,
+            // No move then; but perhaps there was one already.
+            Err(fault) => {
+                return self.look(key).filter(|claim| claim.pin.version != seen).map(Some).ok_or(fault);
+            }
+        };
         let at = self.now();
         let mut shard = self.shards.of(key);
-        let (mut now, before) = match shard.repin(key, seen, only, proposal, at) {
+        let (mut now, before) = match shard.repin(key, seen, only, &proposal, at) {
             Repinned::Moved { now, before } => (now, before),
             Repinned::Lost(held) => return Ok(Some(self.shown(key, held, false))),
             Repinned::Gone => return Ok(None),
@@ -239,8 +228,8 @@ impl Local {
             let Some(before) = shard.end(key, at) else { return Ok(None) };
             let change = || Change::Ended { key, at, before: Box::new(before.clone()) };
             match self.push(change, &mut room) {
-                // No version: what proves an end is its record alone.
-                Ok(number) => (before, self.receipt(key, 0, number)),
+                // What proves an end is its record alone.
+                Ok(number) => (before, self.receipt(key, None, number)),
                 Err(fault) => {
                     shard.set(key, Some(&before));
                     return Err(fault);
@@ -309,97 +298,14 @@ impl Local {
         }
     }
 
-    /// The disk did not take this change, nor any after it: those were undone
-    /// before, so the map is as it was right after it.
-    pub(super) fn undo(&self, change: Change) {
-        match change {
-            Change::Made { key, pin, .. } => {
-                if self.swap(key, pin.version, None) {
-                    self.len.fetch_sub(1, Relaxed);
-                    self.observer.left(&pin, self.now(), Left::Undone);
-                }
-            }
-            Change::Moved { key, pin, before } => {
-                if self.swap(key, pin.version, Some(&before)) {
-                    self.observer.left(&pin, self.now(), Left::Undone);
-                    self.observer.loaded(&before.pin);
-                }
-            }
-            Change::Used { key, pin, before } => {
-                let mut shard = self.shards.of(key);
-                if shard.get(key, Timestamp::default()).is_some_and(|held| held.pin.version == pin.version) {
-                    shard.wrote(key, before);
-                }
-            }
-            Change::Ended { key, before, .. } => {
-                self.shards.of(key).set(key, Some(&before));
-                self.len.fetch_add(1, Relaxed);
-                self.observer.loaded(&before.pin);
-            }
-            Change::Expired { .. } | Change::Clock(_) => {}
-        }
-    }
-
-    /// Makes the key's pin `to` if it has this version.
-    fn swap(&self, key: SessionKey, version: u64, to: Option<&Held>) -> bool {
-        let mut shard = self.shards.of(key);
-        let is = shard.get(key, Timestamp::default());
-        let same = is.is_some_and(|held| held.pin.version == version);
-        if same {
-            shard.set(key, to);
-        }
-        same
-    }
-
-    /// Makes the database say what the map says: after the disk refused, or
-    /// (`all`) may have lost what it had taken. Nothing is queued meanwhile.
-    pub(super) fn rewrite(&self, engine: &Engine, all: bool) -> Result<(), EngineError> {
-        let Some(disk) = &self.disk else { return Ok(()) };
-        let mut on_disk = HashMap::new();
-        engine.each(Space::Pins, |_, bytes| {
-            if let Ok(Record { number, fact: Fact::Pin(key, pin) }) = Record::decode(bytes) {
-                on_disk.insert(key, (number, pin.ends(), pin.expires));
-            }
-        })?;
-        for shard in self.shards.iter() {
-            let mut facts = Vec::new();
-            for (key, held) in shard.iter() {
-                // Uses while the disk refused have no record.
-                let same = |(number, ends, _)| number == held.record && ends == held.pin.ends();
-                let there = on_disk.remove(&key).is_some_and(same);
-                if all || !there {
-                    facts.push(Fact::Pin(key, Box::new(held.pin)));
-                }
-            }
-            drop(shard);
-            for facts in facts.chunks(1024) {
-                let record = |fact: &Fact| Record { number: disk.take_number(), fact: fact.clone() };
-                engine.commit(facts.iter().map(|fact| Op::put(&record(fact))), false)?;
-            }
-        }
-        // What the map does not have was refused, or is over. The latter is
-        // left to the next start, which knows whether its exit rests.
-        let now = self.now();
-        for (key, (_, ends, until)) in on_disk {
-            if ends > now {
-                let ended = Record { number: disk.take_number(), fact: Fact::Ended { key, until } };
-                engine.commit([Op::unpin(key), Op::put(&ended)].into_iter(), false)?;
-            }
-        }
-        let offset_ms = self.offset_ms();
-        let clock = Record { number: disk.take_number(), fact: Fact::Clock(offset_ms) };
-        engine.commit([Op::put(&clock)].into_iter(), false)?;
-        self.noted_ms.store(offset_ms, Relaxed);
-        Ok(())
-    }
-
-    fn offset_ms(&self) -> i64 {
+    /// How far the wall clock is ahead of the gateway's.
+    pub(super) fn offset_ms(&self) -> i64 {
         self.clock.wall().as_ms().wrapping_sub(self.clock.now().as_ms()) as i64
     }
 
     async fn room(&self) -> Result<Option<Room<'_>>, StoreFault> {
         match &self.disk {
-            Some(disk) => disk.room(1).await.map(Some),
+            Some(disk) => disk.room().await.map(Some),
             None => Ok(None),
         }
     }
@@ -414,11 +320,11 @@ impl Local {
 
     /// As a request gets it. Under the shard's lock.
     fn shown(&self, key: SessionKey, held: Held, won: bool) -> Claim {
-        let receipt = self.receipt(key, held.pin.version, held.record);
+        let receipt = self.receipt(key, Some(held.pin.version), held.record);
         Claim { fresh: held.news == News::New, won, receipt, pin: held.pin }
     }
 
-    fn receipt(&self, key: SessionKey, version: u64, number: u64) -> Receipt {
+    fn receipt(&self, key: SessionKey, version: Option<u64>, number: u64) -> Receipt {
         Receipt(self.disk.as_ref().and_then(|disk| disk.receipt(&self.this, key, version, number)))
     }
 }

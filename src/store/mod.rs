@@ -16,11 +16,16 @@
 
 mod disk;
 mod engine;
+mod epoch;
+mod folder;
 mod journal;
 mod load;
 mod local;
 mod record;
 mod rescue;
+mod undo;
+mod writer;
+
 #[cfg(test)]
 mod tests;
 
@@ -29,7 +34,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::disk::Receipt as DiskReceipt;
+use self::epoch::Receipt as DiskReceipt;
 use self::local::Local;
 use crate::clock::Clock;
 use crate::core::code::Code;
@@ -224,16 +229,17 @@ impl Store {
 
     /// Moves the key's pin to the proposal's exit, variant and `via` if its
     /// version is still `seen`; else the claim is not `won` and shows the pin
-    /// as it is. Times, session and labels are kept. If no pin lives any
-    /// more, this is a claim of the proposal as it stands.
-    pub async fn repin(&self, key: SessionKey, seen: u64, proposal: Pin) -> Result<Claim, StoreFault> {
-        self.0.0.repin(key, seen, Only::Anyhow, proposal).await
-    }
-
-    /// As [`Store::repin`], and only while no success was answered: then a
-    /// dead exit is replaced whatever `failover` says.
-    pub async fn repin_fresh(&self, key: SessionKey, seen: u64, proposal: Pin) -> Result<Claim, StoreFault> {
-        self.0.0.repin(key, seen, Only::Fresh, proposal).await
+    /// as it is. Times, session and labels are kept. `None`: no pin lives any
+    /// more, and what was proposed for the rest of its time need not be right
+    /// for a new one.
+    pub async fn repin(
+        &self,
+        key: SessionKey,
+        seen: u64,
+        only: Only,
+        proposal: Pin,
+    ) -> Result<Option<Claim>, StoreFault> {
+        self.0.0.repin(key, seen, only, proposal).await
     }
 
     /// Ends the key's pin, and is back when that is written.

@@ -107,7 +107,8 @@ async fn a_pin_outlives_its_gateway() {
     assert_eq!(report, OpenReport::default());
     let a = claim(&store, bench.pin("a", "one")).await;
     let b = claim(&store, bench.pin("b", "two")).await;
-    let moved = store.repin(b.key(), b.version, bench.pin("b", "three")).await.unwrap();
+    let moved =
+        store.repin(b.key(), b.version, Only::Anyhow, bench.pin("b", "three")).await.unwrap().unwrap();
     moved.receipt.settled().await.unwrap();
     let c = claim(&store, bench.pin("c", "one")).await;
     assert_eq!(store.end(c.key()).await.unwrap(), Some(c.clone()));
@@ -135,7 +136,7 @@ async fn the_future_of_each_call_may_cross_threads() {
     let pin = bench.pin("a", "one");
     drop(send(store.hold(pin.key())));
     drop(send(store.claim(pin.key(), pin.clone())));
-    drop(send(store.repin(pin.key(), 1, pin.clone())));
+    drop(send(store.repin(pin.key(), 1, Only::Anyhow, pin.clone())));
     drop(send(store.end(pin.key())));
     drop(send(store.keep()));
     drop(send(store.close()));
@@ -362,15 +363,15 @@ async fn memory_alone_keeps_the_same_rules() {
     let a = claim(&store, bench.pin("a", "one")).await;
     let lost = store.claim(a.key(), bench.pin("a", "two")).await.unwrap();
     assert!(!lost.won && lost.pin == a);
-    let moved = store.repin_fresh(a.key(), a.version, bench.pin("a", "two")).await.unwrap();
+    let moved = store.repin(a.key(), a.version, Only::Fresh, bench.pin("a", "two")).await.unwrap().unwrap();
     assert!(moved.won && moved.fresh && moved.pin.moves == 0);
-    let late = store.repin(a.key(), a.version, bench.pin("a", "three")).await.unwrap();
+    let late = store.repin(a.key(), a.version, Only::Anyhow, bench.pin("a", "three")).await.unwrap().unwrap();
     assert!(!late.won && late.pin == moved.pin, "another has moved it");
     assert_eq!(store.announce(a.key(), a.version), None);
     assert_eq!(store.announce(a.key(), moved.pin.version), Some(News::New));
     assert_eq!(store.end(a.key()).await.unwrap(), Some(moved.pin.clone()));
-    let anew = store.repin(a.key(), moved.pin.version, bench.pin("a", "four")).await.unwrap();
-    assert!(anew.won && anew.fresh, "no pin lives, so this is a claim");
+    let gone = store.repin(a.key(), moved.pin.version, Only::Anyhow, bench.pin("a", "four")).await.unwrap();
+    assert!(gone.is_none(), "no pin lives");
     assert_eq!(bench.ear.heard(), ["left a one 0 Moved", "left a two 0 Ended"].map(str::to_owned));
     store.close().await;
 }
@@ -383,4 +384,34 @@ async fn with_fsync_a_receipt_settles_as_well() {
     let a = claim(&store, bench.pin("a", "one")).await;
     store.close().await;
     assert_eq!(bench.open().0.peek(a.key()), Some(a));
+}
+
+#[tokio::test]
+async fn changes_of_one_session_within_a_batch_keep_their_order() {
+    let bench = Bench::new();
+    let (store, _) = bench.open();
+    let mut left = Vec::new();
+    // Nothing is awaited, so that the writer finds many at once.
+    for n in 0..400 {
+        let session = format!("s{n}");
+        let pin = bench.pin(&session, "one");
+        let mut is = store.claim(pin.key(), pin.clone()).await.unwrap().pin;
+        for exit in 0..n % 4 {
+            let to = bench.pin(&session, &format!("exit{exit}"));
+            is = store.repin(pin.key(), is.version, Only::Anyhow, to).await.unwrap().unwrap().pin;
+        }
+        if n % 3 == 0 {
+            tokio::select! { biased; _ = store.end(pin.key()) => {}, () = std::future::ready(()) => {} }
+            assert_eq!(store.peek(pin.key()), None);
+            if n % 2 == 0 {
+                is = store.claim(pin.key(), bench.pin(&session, "two")).await.unwrap().pin;
+            }
+        }
+        left.push((pin.key(), (n % 3 != 0 || n % 2 == 0).then_some(is)));
+    }
+    store.close().await;
+    let (store, _) = bench.open();
+    for (key, is) in left {
+        assert_eq!(store.peek(key), is);
+    }
 }

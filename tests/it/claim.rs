@@ -11,7 +11,7 @@ use crate::harness::{Gateway, Origin, Setup, Upstream, basic};
 
 #[test]
 fn a_session_stays_on_its_exit_over_everything() {
-    let gateway = Setup::addresses(8).listener(json!({})).start();
+    let gateway = Setup::addresses(8).listener(json!({})).on_disk().start();
     let origin = Origin::start();
     for n in 0..20 {
         let name = format!("acme-session-s{n}");
@@ -31,7 +31,7 @@ fn a_session_stays_on_its_exit_over_everything() {
 fn sixteen_first_requests_of_each_of_500_sessions_agree() {
     const SESSIONS: usize = 500;
     const AT_ONCE: usize = 16;
-    let gateway = Setup::addresses(8).start();
+    let gateway = Setup::addresses(8).on_disk().start();
     let origin = Origin::start();
     let together = Barrier::new(AT_ONCE);
     let ask_all = || {
@@ -67,7 +67,7 @@ fn a_first_exit_that_cannot_be_dialled_is_replaced_and_the_answer_is_new() {
             { "id": "broken", "via": broken.to_string(), "weight": 1000 },
             { "id": "good", "via": good.to_string() },
         ]);
-        let gateway = Setup::new(exits).quick().pool("failover", failover).start();
+        let gateway = Setup::new(exits).quick().pool("failover", failover).on_disk().start();
         let origin = Origin::start();
         for n in 0..4 {
             let (seen, answer) = gateway.seen_through_tunnel(&format!("acme-session-s{n}"), origin.address);
@@ -78,7 +78,7 @@ fn a_first_exit_that_cannot_be_dialled_is_replaced_and_the_answer_is_new() {
 
 #[test]
 fn a_failure_of_the_target_leaves_the_new_pin() {
-    let gateway = Setup::addresses(8).start();
+    let gateway = Setup::addresses(8).on_disk().start();
     let origin = Origin::start();
     for n in 0..16 {
         let name = format!("acme-session-s{n}");
@@ -95,7 +95,7 @@ fn a_failure_of_the_target_leaves_the_new_pin() {
 
 #[test]
 fn ttl_and_idle_are_fixed_when_the_pin_is_made() {
-    let gateway = Setup::addresses(1).start();
+    let gateway = Setup::addresses(1).on_disk().start();
     let origin = Origin::start();
     let left = |name: &str| {
         let answer = gateway.get(name, &origin.url("/ip")).ok();
@@ -117,6 +117,7 @@ fn pools_bound_and_default_the_ttl() {
         .pool("sessions", json!({ "default_ttl": "30m", "max_ttl": "2h", "min_ttl": "10s", "idle": "20m" }))
         .another_pool(json!({ "name": "q", "exits": ["direct"] }))
         .config("sessions.max_ttl", "168h")
+        .on_disk()
         .start();
     let origin = Origin::start();
     let ask = |name: &str| gateway.get(name, &origin.url("/ip"));
@@ -137,7 +138,7 @@ fn pools_bound_and_default_the_ttl() {
 #[test]
 fn affinity_makes_a_session_of_what_is_at_hand() {
     let other = json!({ "name": "other", "password": crate::harness::PASSWORD, "pools": ["p"] });
-    let gateway = Setup::addresses(8).pool("affinity", "user").user(other).start();
+    let gateway = Setup::addresses(8).pool("affinity", "user").user(other).on_disk().start();
     let origin = Origin::start();
     let seen = |gateway: &Gateway, name: &str| gateway.get(name, &origin.url("/ip")).ok();
     let first = seen(&gateway, "acme");
@@ -148,7 +149,7 @@ fn affinity_makes_a_session_of_what_is_at_hand() {
     assert_eq!(seen(&gateway, "other").news(), "new");
     assert_eq!(seen(&gateway, "acme-session-own").news(), "new");
 
-    let gateway = Setup::addresses(8).pool("affinity", "target").start();
+    let gateway = Setup::addresses(8).pool("affinity", "target").on_disk().start();
     let far = Origin::start();
     let name = format!("http://localhost:{}/ip", far.address.port());
     let here = seen(&gateway, "acme");
@@ -158,7 +159,7 @@ fn affinity_makes_a_session_of_what_is_at_hand() {
 
 #[test]
 fn another_exit_joins_and_nobody_moves() {
-    let gateway = Setup::addresses(4).start();
+    let gateway = Setup::addresses(4).on_disk().start();
     let origin = Origin::start();
     let of = |n: u8| gateway.get(&format!("acme-session-s{n}"), &origin.url("/ip")).ok().exit();
     let before: Vec<_> = (0..40).map(of).collect();

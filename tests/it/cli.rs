@@ -250,3 +250,13 @@ fn help_and_version_are_no_errors() {
     }
     assert_eq!(run(dir.path(), &["no-such-command"], "").status.code(), Some(2));
 }
+
+#[test]
+fn the_demo_tells_its_story_and_all_of_it_holds() {
+    let (status, out, err) = moorgate(&Setup::addresses(1), &["demo"]);
+    assert_eq!(status, 0, "{out}{err}");
+    for act in ["rotation", "stickiness", "failover", "restart", "All of it held."] {
+        assert!(out.contains(act), "no {act} in\n{out}");
+    }
+    assert!(out.lines().count() < 15, "a report that is read at a glance:\n{out}");
+}

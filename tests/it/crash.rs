@@ -29,7 +29,7 @@ fn lost(gateway: &Gateway, url: &str, seen: &HashMap<String, String>) -> usize {
 
 #[test]
 fn twenty_kills_under_load_lose_and_move_no_pin_that_was_seen() {
-    let gateway = Setup::addresses(8).start();
+    let gateway = Setup::addresses(8).on_disk().start();
     let origin = Origin::start();
     let load = Load::start(&gateway, &origin.url("/ip"), 3);
     for round in 0..20_u64 {
@@ -48,7 +48,7 @@ fn twenty_kills_under_load_lose_and_move_no_pin_that_was_seen() {
 
 #[test]
 fn a_pin_is_on_disk_before_its_first_answer() {
-    let gateway = Setup::addresses(8).start();
+    let gateway = Setup::addresses(8).on_disk().start();
     let origin = Origin::start();
     for n in 0..5 {
         let name = format!("acme-session-s{n}-ttl-1h");
@@ -63,7 +63,7 @@ fn a_pin_is_on_disk_before_its_first_answer() {
 
 #[test]
 fn fsync_keeps_pins_too() {
-    let gateway = Setup::addresses(8).config("sessions.durability", "fsync").start();
+    let gateway = Setup::addresses(8).config("sessions.durability", "fsync").on_disk().start();
     let origin = Origin::start();
     let seen = pin(&gateway, &origin, 0..20);
     gateway.crash();
@@ -72,7 +72,7 @@ fn fsync_keeps_pins_too() {
 
 #[test]
 fn memory_forgets_and_says_so_by_new() {
-    let gateway = Setup::addresses(8).config("sessions.store", "memory").start();
+    let gateway = Setup::addresses(8).start();
     let origin = Origin::start();
     let seen = pin(&gateway, &origin, 0..5);
     assert_eq!(lost(&gateway, &origin.url("/ip"), &seen), 0);
@@ -113,7 +113,7 @@ fn newest(state: &Path) -> (PathBuf, usize) {
 /// Pins, a kill, damage to the tail, and a start that says what it cost.
 #[track_caller]
 fn check_damage(damage: impl Fn(&mut Vec<u8>, usize)) {
-    let gateway = Setup::addresses(8).start();
+    let gateway = Setup::addresses(8).on_disk().start();
     let origin = Origin::start();
     let early = pin(&gateway, &origin, 0..100);
     let late = pin(&gateway, &origin, 100..110);
@@ -161,7 +161,7 @@ fn a_garbled_tail_costs_only_itself() {
 
 #[test]
 fn a_second_gateway_on_the_same_state_is_refused() {
-    let gateway = Setup::addresses(1).start();
+    let gateway = Setup::addresses(1).on_disk().start();
     let output = crate::harness::gateway::run(gateway.dir(), &["run", "--config", "moorgate.json"], "");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
@@ -176,7 +176,7 @@ fn a_full_disk_refuses_new_sessions_and_keeps_the_old() {
     let mut setup = Setup::addresses(8);
     let wrap = ["unshare", "--user", "--map-root-user", "--mount", "--", "sh", "-c", SMALL_DISK, "sh"];
     setup.wrap = wrap.map(str::to_owned).to_vec();
-    let gateway = setup.start();
+    let gateway = setup.on_disk().start();
     let origin = Origin::start();
     let seen = pin(&gateway, &origin, 0..20);
     // The namespace's own view of its file system.

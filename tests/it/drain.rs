@@ -18,7 +18,7 @@ fn stops_listening(gateway: &Gateway) {
 
 #[test]
 fn sigterm_lets_everything_accepted_end_well() {
-    let gateway = Setup::addresses(4).start();
+    let gateway = Setup::addresses(4).on_disk().start();
     let origin = Origin::start();
     let mut idle = gateway.client();
     idle.send(get(&origin.url("/ip"), &basic("acme"))).answer("GET").ok();
@@ -58,7 +58,7 @@ fn sigterm_lets_everything_accepted_end_well() {
 
 #[test]
 fn sigterm_under_load_breaks_no_answer_and_keeps_every_pin() {
-    let gateway = Setup::addresses(8).start();
+    let gateway = Setup::addresses(8).on_disk().start();
     let origin = Origin::start();
     let load = Load::start(&gateway, &origin.url("/chunked"), 3);
     for _ in 0..3 {
@@ -81,7 +81,7 @@ fn sigterm_under_load_breaks_no_answer_and_keeps_every_pin() {
 
 #[test]
 fn a_request_on_an_open_connection_is_told_of_the_drain() {
-    let gateway = Setup::addresses(1).start();
+    let gateway = Setup::addresses(1).on_disk().start();
     let origin = Origin::start();
     let mut client = gateway.client();
     client.send(get(&origin.url("/held"), &basic("acme")) + &get(&origin.url("/ip"), &basic("acme")));
@@ -101,7 +101,7 @@ fn a_request_on_an_open_connection_is_told_of_the_drain() {
 #[test]
 fn a_second_signal_ends_at_once() {
     for signal in [Signal::TERM, Signal::INT] {
-        let gateway = Setup::addresses(1).start();
+        let gateway = Setup::addresses(1).on_disk().start();
         let origin = Origin::start();
         let (mut tunnel, _) = gateway.tunnel("acme-session-a-ttl-1h", origin.address);
         gateway.signal(signal);
@@ -119,7 +119,7 @@ fn a_second_signal_ends_at_once() {
 
 #[test]
 fn the_drain_time_is_bounded_and_the_status_is_still_0() {
-    let gateway = Setup::addresses(1).config("timeouts", json!({ "drain": "1s" })).start();
+    let gateway = Setup::addresses(1).config("timeouts", json!({ "drain": "1s" })).on_disk().start();
     let origin = Origin::start();
     let (mut tunnel, _) = gateway.tunnel("acme", origin.address);
     let start = Instant::now();
@@ -132,7 +132,7 @@ fn the_drain_time_is_bounded_and_the_status_is_still_0() {
 
 #[test]
 fn health_and_readiness_need_no_token_on_loopback() {
-    let gateway = Setup::addresses(1).start();
+    let gateway = Setup::addresses(1).on_disk().start();
     let origin = Origin::start();
     let ask = |path: &str| {
         let mut client = gateway.admin().client();
@@ -155,7 +155,8 @@ fn health_and_readiness_need_no_token_on_loopback() {
 
 #[test]
 fn a_client_that_goes_away_costs_nothing_of_the_next() {
-    let gateway = Setup::new(json!([{ "id": "e1", "via": "127.0.0.2", "max_connections": 4 }])).start();
+    let gateway =
+        Setup::new(json!([{ "id": "e1", "via": "127.0.0.2", "max_connections": 4 }])).on_disk().start();
     let origin = Origin::start();
     for _ in 0..20 {
         let (client, answer) = gateway.connect("acme", origin.address);

@@ -28,7 +28,7 @@ fn lives(gateway: &Gateway, origin: &Origin, username: &str, made: Instant, paus
 
 #[test]
 fn a_pin_ends_after_its_ttl_never_earlier_and_at_most_a_second_later() {
-    let gateway = Setup::addresses(8).start();
+    let gateway = Setup::addresses(8).on_disk().start();
     let origin = Origin::start();
     let before = Instant::now();
     let first = gateway.get("acme-session-a-ttl-2s", &origin.url("/ip")).ok();
@@ -40,7 +40,7 @@ fn a_pin_ends_after_its_ttl_never_earlier_and_at_most_a_second_later() {
 
 #[test]
 fn expires_in_counts_down_to_the_end() {
-    let gateway = Setup::addresses(1).start();
+    let gateway = Setup::addresses(1).on_disk().start();
     let origin = Origin::start();
     let mut client = gateway.client();
     let start = Instant::now();
@@ -59,7 +59,7 @@ fn expires_in_counts_down_to_the_end() {
 
 #[test]
 fn an_unused_session_ends_after_idle_and_a_used_one_does_not() {
-    let gateway = Setup::addresses(8).start();
+    let gateway = Setup::addresses(8).on_disk().start();
     let origin = Origin::start();
     let name = "acme-session-a-ttl-1h-idle-2s";
     let mut client = gateway.client();
@@ -76,7 +76,7 @@ fn an_unused_session_ends_after_idle_and_a_used_one_does_not() {
 
 #[test]
 fn idle_survives_a_crash_and_never_ends_a_used_session_early() {
-    let gateway = Setup::addresses(8).start();
+    let gateway = Setup::addresses(8).on_disk().start();
     let origin = Origin::start();
     let name = "acme-session-a-ttl-1h-idle-3s";
     gateway.get(name, &origin.url("/ip")).ok();
@@ -94,7 +94,7 @@ fn idle_survives_a_crash_and_never_ends_a_used_session_early() {
 
 #[test]
 fn time_while_it_is_down_counts() {
-    let gateway = Setup::addresses(8).start();
+    let gateway = Setup::addresses(8).on_disk().start();
     let origin = Origin::start();
     let made = Instant::now();
     gateway.get("acme-session-short-ttl-2s", &origin.url("/ip")).ok();
@@ -110,7 +110,7 @@ fn time_while_it_is_down_counts() {
 
 #[test]
 fn a_tunnel_outlives_its_pin() {
-    let gateway = Setup::addresses(8).start();
+    let gateway = Setup::addresses(8).on_disk().start();
     let origin = Origin::start();
     let made = Instant::now();
     let (mut tunnel, answer) = gateway.tunnel("acme-session-a-ttl-1s", origin.address);
@@ -122,7 +122,7 @@ fn a_tunnel_outlives_its_pin() {
 #[test]
 fn an_ended_pins_room_is_free_again() {
     let exit = json!({ "id": "e1", "via": "127.0.0.2", "max_sessions": 1 });
-    let gateway = Setup::new(json!([exit])).start();
+    let gateway = Setup::new(json!([exit])).on_disk().start();
     let origin = Origin::start();
     gateway.get("acme-session-a-ttl-2s", &origin.url("/ip")).ok();
     let full = gateway.get("acme-session-b", &origin.url("/ip")).fails(503, "no_exit");

@@ -44,7 +44,7 @@ impl Fleet {
 #[test]
 fn a_session_moves_once_when_its_exit_is_gone_and_never_back() {
     let fleet = Fleet::new(&["", "", ""]);
-    let gateway = fleet.setup().start();
+    let gateway = fleet.setup().on_disk().start();
     let origin = Origin::start();
     let name = "acme-session-a-ttl-1h";
     let first = gateway.get(name, &origin.url("/ip")).ok();
@@ -105,6 +105,34 @@ fn sixteen_requests_of_one_session_move_it_once() {
         fleet.named(&first.exit()).come_back();
         std::thread::sleep(Duration::from_millis(1100));
     }
+}
+
+#[test]
+fn sixteen_requests_move_together_to_an_exit_that_awaits_its_trial() {
+    let fleet = Fleet::new(&["", ""]);
+    let gateway = fleet.setup().pool("health", json!({ "eject_after": 3, "eject_for": "200ms" })).start();
+    let origin = Origin::start();
+    gateway.get("acme-session-a-exit-u0", &origin.url("/ip")).ok();
+    // u1 is ejected, comes back, and was not asked since.
+    fleet.upstreams[1].refuse();
+    eventually("u1 is ejected", PATIENCE, || {
+        (gateway.get("acme-exit-u1", &origin.url("/ip")).code() == "no_exit").then_some(())
+    });
+    fleet.upstreams[1].come_back();
+    std::thread::sleep(Duration::from_millis(300));
+    fleet.upstreams[0].refuse();
+    let together = Barrier::new(16);
+    let ask = || {
+        together.wait();
+        gateway.get("acme-session-a", &origin.url("/ip"))
+    };
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..16).map(|_| scope.spawn(ask)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("an answer")).collect()
+    });
+    let moved = answers.iter().filter(|answer| answer.news() == "moved").count();
+    let failed: Vec<_> = answers.iter().filter(|answer| answer.status != 200).map(|one| one.code()).collect();
+    assert_eq!((moved, failed), (1, Vec::new()));
 }
 
 #[test]

@@ -174,6 +174,25 @@ fn what_is_no_proxy_request_is_told_so() {
 }
 
 #[test]
+fn the_target_is_judged_after_the_credential_and_the_parameters() {
+    let gateway = gateway();
+    for line in
+        ["GET ftp://example.com/ HTTP/1.1", "GET http://1.2.3/ HTTP/1.1", "CONNECT example.com HTTP/1.1"]
+    {
+        let ask =
+            |auth: &str| gateway.client().send(format!("{line}\r\nHost: x\r\n{auth}\r\n")).answer("GET");
+        ask("").fails(407, "auth_required");
+        ask(&basic("acme-ttl-5m")).fails(400, "ttl_without_session");
+        ask(&basic("acme-pool-nope")).fails(403, "pool_forbidden");
+    }
+    gateway
+        .client()
+        .send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        .answer("GET")
+        .fails(400, "not_a_proxy_request");
+}
+
+#[test]
 fn bad_http_is_refused_and_closed_and_nothing_of_it_passes() {
     let (gateway, origin) = (gateway(), Origin::start());
     let url = origin.url("/echo");

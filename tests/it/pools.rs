@@ -63,7 +63,7 @@ fn max_ttl_keeps_long_sessions_away() {
 fn max_sessions_bounds_an_exit_and_a_pool_gives_the_default() {
     let mut exits = addresses(3);
     exits[2]["max_sessions"] = 2.into();
-    let gateway = Setup::new(exits).pool("max_sessions", 1).start();
+    let gateway = Setup::new(exits).pool("max_sessions", 1).on_disk().start();
     let origin = Origin::start();
     let all: Vec<_> =
         (0..4).map(|n| ask(&gateway, &origin, &format!("acme-session-s{n}-ttl-1h")).ok().exit()).collect();

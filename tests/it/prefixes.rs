@@ -45,7 +45,7 @@ fn unpinned_requests_of_a_prefix_differ_from_the_one_before() {
 
 #[test]
 fn a_sessions_address_of_a_prefix_survives_a_crash_and_ends_with_it() {
-    let gateway = Setup::new(json!(["127.1.2.0/30"])).start();
+    let gateway = Setup::new(json!(["127.1.2.0/30"])).on_disk().start();
     let origin = Origin::start();
     let first = address(&gateway, "acme-session-a-ttl-1s", &origin);
     let other = address(&gateway, "acme-session-b", &origin);
@@ -63,7 +63,7 @@ fn a_sessions_address_of_a_prefix_survives_a_crash_and_ends_with_it() {
 #[test]
 fn an_ipv6_prefix_gives_each_session_an_address_of_its_own() {
     namespace::within(|| {
-        let gateway = Setup::new(json!(["2001:db8:7::/64"])).start();
+        let gateway = Setup::new(json!(["2001:db8:7::/64"])).on_disk().start();
         let origin = Origin::at("::1".parse().unwrap());
         let of = |n: u8| address(&gateway, &format!("acme-session-s{n}"), &origin);
         let all: Vec<_> = (0..50).map(of).collect();
@@ -98,7 +98,7 @@ const TEMPLATE: &str = "http://me-cc-{country}-city-{city}-sessid-{session}-time
 fn a_template_gives_each_session_a_token_and_keeps_it() {
     let upstream = Upstream::http();
     let exits = json!([{ "id": "t", "via": upstream.via(TEMPLATE), "labels": { "country": ["us", "de"] } }]);
-    let gateway = Setup::new(exits).start();
+    let gateway = Setup::new(exits).on_disk().start();
     let origin = Origin::start();
     let ask = |username: &str| {
         gateway.get(username, &origin.url("/ip")).ok();

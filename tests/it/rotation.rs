@@ -188,7 +188,7 @@ fn rendezvous_agrees_over_nodes_and_moves_few() {
     let origin = Origin::start();
     let start = |count: u8| {
         let setup = Setup::addresses(count).pool("placement", "rendezvous");
-        setup.config("sessions.store", "memory").start()
+        setup.start()
     };
     let (one, two, fewer) = (start(10), start(10), start(9));
     let of = |gateway: &Gateway, n: usize| {

@@ -160,7 +160,7 @@ fn missing_credentials_are_cheap_and_no_failure() {
 #[test]
 fn without_users_there_is_demo_with_a_ready_line() {
     let setup = Setup::addresses(1).config("users", json!([]));
-    let gateway = setup.start();
+    let gateway = setup.on_disk().start();
     let line = gateway.out.wait_for("a curl line", |line| line.has("curl") && line.has("demo"));
     let origin = Origin::start();
     let credential = line.0.split("demo").nth(1).expect("a name").split(['@', ' ', '\'', '"']).next();

@@ -1,12 +1,12 @@
 //! A pin as the map stores it.
 //!
-//! Owns: [`Slot`], a pin in 88 bytes and one small box, and [`Slots`], all
-//! of a shard without gaps.
+//! Owns: [`Slot`], a pin in 96 bytes and, if its names are long, one small
+//! box, and [`Slots`], all of a shard without gaps.
 //! Must not know: how a slot is found, or when it ends.
 //!
 //! A million [`Pin`]s with their names spelled out would take half a GiB. A
 //! slot names user, exit and filter by number, counts instants from `made`
-//! and packs what is rare or of varying length into the box.
+//! and packs what is rare or of varying length into its tail.
 
 use std::net::IpAddr;
 use std::ops::{Index, IndexMut};
@@ -38,7 +38,36 @@ pub(super) struct Slot {
     /// What the next success will say.
     pub(super) news: News,
     /// Session, variant, rest, moves and filter, one after the other.
-    tail: Box<[u8]>,
+    tail: Tail,
+}
+
+/// Some bytes. Most are short, and then they need no box, which would take
+/// 32 bytes and a look-up's second way to memory.
+#[derive(Debug)]
+enum Tail {
+    Short { len: u8, bytes: [u8; Self::SHORT] },
+    Long(Box<[u8]>),
+}
+
+impl Tail {
+    /// With the length and the tag as large as a [`Tail::Long`].
+    const SHORT: usize = 22;
+
+    fn new(from: &[u8]) -> Self {
+        if from.len() > Self::SHORT {
+            return Self::Long(from.into());
+        }
+        let mut bytes = [0; Self::SHORT];
+        bytes[..from.len()].copy_from_slice(from);
+        Self::Short { len: from.len() as u8, bytes }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Short { len, bytes } => &bytes[..usize::from(*len)],
+            Self::Long(bytes) => bytes,
+        }
+    }
 }
 
 /// The values that slots name by number.
@@ -77,7 +106,7 @@ impl Slot {
         put_number(pin.rest_s, tail);
         put_number(pin.packed_moves(), tail);
         put_number(filter, tail);
-        let tail = Box::from(tail.as_slice());
+        let tail = Tail::new(tail);
         Self {
             key,
             version: pin.version,
@@ -97,7 +126,7 @@ impl Slot {
 
     /// The pin again.
     pub(super) fn unpack(&self, names: &Names) -> Pin {
-        let mut tail = Tail(&self.tail);
+        let mut tail = Reader(self.tail.bytes());
         let session = tail.session();
         let variant = tail.variant();
         let (rest_s, moves, filter) = (tail.number(), tail.number(), tail.number());
@@ -126,7 +155,7 @@ impl Slot {
     pub(super) fn release(&self, names: &mut Names) {
         names.users.give(self.user);
         names.exits.give(self.exit);
-        let mut tail = Tail(&self.tail);
+        let mut tail = Reader(self.tail.bytes());
         tail.session();
         tail.variant();
         tail.number();
@@ -208,9 +237,9 @@ fn put_number(mut number: u32, to: &mut Vec<u8>) {
 }
 
 /// Reads what [`Slot::pack`] wrote, in its order.
-struct Tail<'a>(&'a [u8]);
+struct Reader<'a>(&'a [u8]);
 
-impl<'a> Tail<'a> {
+impl<'a> Reader<'a> {
     fn bytes(&mut self, len: usize) -> &'a [u8] {
         let (bytes, rest) = self.0.split_at(len);
         self.0 = rest;
@@ -272,7 +301,7 @@ impl Slots {
 
     /// Puts it at the end; its number is the length before.
     pub(super) fn push(&mut self, slot: Slot) -> u32 {
-        if self.len as usize % PIECE == 0 {
+        if (self.len as usize).is_multiple_of(PIECE) {
             self.pieces.push(Vec::with_capacity(PIECE));
         }
         if let Some(piece) = self.pieces.last_mut() {
@@ -310,5 +339,23 @@ impl Index<u32> for Slots {
 impl IndexMut<u32> for Slots {
     fn index_mut(&mut self, number: u32) -> &mut Slot {
         &mut self.pieces[number as usize / PIECE][number as usize % PIECE]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_is_small() {
+        assert_eq!(size_of::<Slot>(), 96);
+    }
+
+    #[test]
+    fn a_tail_of_any_length_is_kept() {
+        for len in 0..60 {
+            let bytes: Vec<u8> = (0..len).collect();
+            assert_eq!(Tail::new(&bytes).bytes(), bytes);
+        }
     }
 }

@@ -43,6 +43,45 @@ async fn a_length_is_kept_to() {
     }
 }
 
+/// What was given back goes behind the head; the rest comes as it comes.
+#[test]
+fn what_is_there_already_goes_out_with_the_head() {
+    let check = |n, unread: &'static str, out: &str, left: &str, sated| {
+        let (wire, _far) = Wire::pair(1);
+        let mut from = wire.with_unread(Bytes::from_static(unread.as_bytes()));
+        let (mut pump, mut head) = (Pump::new(Exactly(n)), b"head ".to_vec());
+        let body = pump.begin(&mut from, &mut head);
+        assert_eq!((head.as_slice(), body), (out.as_bytes(), out.len() - 5), "{n} of {unread}");
+        assert_eq!(
+            (from.take_unread().as_ref(), pump.is_sated()),
+            (left.as_bytes(), sated),
+            "{n} of {unread}"
+        );
+    };
+    check(3, "", "head ", "", false);
+    check(3, "ab", "head ab", "", false);
+    check(3, "abc", "head abc", "", true);
+    check(3, "abcd", "head abc", "d", true);
+    check(0, "abcd", "head ", "abcd", true);
+}
+
+#[test]
+fn a_guide_sees_what_is_there_already() {
+    let (wire, _far) = Wire::pair(1);
+    let mut from = wire.with_unread(Bytes::from_static(b"a~b+.next"));
+    let (mut pump, mut head) = (Pump::new(Sentence { over: false }), Vec::new());
+    assert_eq!(pump.begin(&mut from, &mut head), 5);
+    assert_eq!((head.as_slice(), from.take_unread().as_ref()), (&b"ab++."[..], &b"next"[..]));
+    assert!(pump.is_sated());
+
+    let mut from = from.with_unread(Bytes::from_static(b"a!"));
+    let (mut to, _near) = Wire::pair(1);
+    let mut pump = Pump::new(Sentence { over: false });
+    assert_eq!(pump.begin(&mut from, &mut head), 0);
+    let end = step(&mut pump, &mut from, &mut to, &Count::default());
+    assert!(matches!(end, Poll::Ready(Err(Broken::Fault(_)))), "{end:?}");
+}
+
 #[tokio::test]
 async fn a_body_that_breaks_off_is_delivered_as_far_as_it_came() {
     let (arrived, _, end) = check(Exactly(4), b"abc").await;

@@ -45,7 +45,11 @@ async fn busy_until_killed() {
                     if n % 3 == 0 {
                         println!("begin {} two", pin.session);
                         let two = proposal(pin.session.as_str(), "two");
-                        let moved = store.repin(pin.key(), claim.pin.version, two).await.unwrap();
+                        let moved = store
+                            .repin(pin.key(), claim.pin.version, Only::Anyhow, two)
+                            .await
+                            .unwrap()
+                            .unwrap();
                         moved.receipt.settled().await.unwrap();
                         println!("done {} two", pin.session);
                     }

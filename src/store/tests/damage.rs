@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use super::*;
-use crate::store::engine::{Folder, Op, Space};
+use crate::store::engine::{Op, Space};
+use crate::store::folder::Folder;
 use crate::store::record::Record;
 
 /// A folder with pins in tables, in a journal, and ended ones; closed.
@@ -43,7 +44,7 @@ impl Scene {
         }
         let was = pins[MOVED].clone();
         let to = bench.pin(was.session.as_str(), "three");
-        let moved = store.repin(was.key(), was.version, to).await.unwrap();
+        let moved = store.repin(was.key(), was.version, Only::Anyhow, to).await.unwrap().unwrap();
         moved.receipt.settled().await.unwrap();
         pins[MOVED] = moved.pin;
         store.close().await;

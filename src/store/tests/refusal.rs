@@ -32,25 +32,33 @@ async fn refused_and_taken_again() {
     bench.folder = tempfile::tempdir_in(".").unwrap();
     let (store, _) = bench.open();
     let a = claim(&store, bench.pin("a", "one")).await;
-    let b = claim(&store, Pin { idle: crate::core::time::Ttl::from_secs(5), ..bench.pin("b", "one") }).await;
+    let b = claim(&store, bench.pin("b", "one")).await;
     let c = claim(&store, bench.pin("c", "one")).await;
+    let used = Pin { idle: crate::core::time::Ttl::from_secs(2), ..bench.pin("used", "one") };
+    claim(&store, used.clone()).await;
     assert_eq!(bench.ear.heard(), [] as [&str; 0]);
     for _ in 0..3 {
         limit_files(Some(64));
+        bench.pass(1500);
         refused(&bench, &store, &a, &b, &c).await;
+        // Uses count although they cannot be written yet.
+        let held = store.hold(used.key()).await.unwrap().unwrap();
+        assert_eq!(held.pin.used, bench.clock.now());
+        held.receipt.settled().await.unwrap();
         limit_files(None);
         while store.is_refusing() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let new = claim(&store, bench.pin("new", "two")).await;
         assert_eq!(store.end(new.key()).await.unwrap(), Some(new));
-        assert_eq!(bench.ear.heard(), ["left new two 0 Ended"].map(str::to_owned));
+        assert_eq!(bench.ear.heard().len(), 1);
     }
-    let moved = store.repin(c.key(), c.version, bench.pin("c", "two")).await.unwrap();
+    let moved = store.repin(c.key(), c.version, Only::Anyhow, bench.pin("c", "two")).await.unwrap().unwrap();
     moved.receipt.settled().await.unwrap();
     store.close().await;
     let (store, report) = bench.open();
-    assert_eq!((report.pins, report.damage), (3, vec![]));
+    assert_eq!((report.pins, report.damage), (4, vec![]));
+    assert_eq!(store.peek(used.key()).unwrap().used, bench.clock.now(), "written when it could be");
     assert_eq!(store.peek(a.key()), Some(a));
     assert_eq!(store.peek(b.key()), Some(b));
     assert_eq!(store.peek(c.key()), Some(moved.pin));
@@ -68,12 +76,12 @@ async fn refused(bench: &Bench, store: &Store, a: &Pin, b: &Pin, c: &Pin) {
         }));
     }
     let ended = store.end(a.key()).await;
-    let moved = store.repin(c.key(), c.version, bench.pin("c", "two")).await;
+    let moved = store.repin(c.key(), c.version, Only::Anyhow, bench.pin("c", "two")).await;
     for claim in claims {
         assert_eq!(claim.await.unwrap(), Err(StoreFault));
     }
     assert_eq!(ended, Err(StoreFault));
-    if let Ok(moved) = moved {
+    if let Ok(Some(moved)) = moved {
         assert_eq!(moved.receipt.settled().await, Err(StoreFault));
     }
     assert!(store.is_refusing());
@@ -81,8 +89,10 @@ async fn refused(bench: &Bench, store: &Store, a: &Pin, b: &Pin, c: &Pin) {
         let held = store.hold(pin.key()).await.unwrap().unwrap();
         held.receipt.settled().await.unwrap();
         assert_eq!(held.pin, *pin, "as it was");
+        let lost = store.claim(pin.key(), bench.pin("x", "two")).await.unwrap();
+        assert!(!lost.won && lost.pin == *pin);
     }
-    assert_eq!(store.len(), 3, "no pin that is not on disk");
+    assert_eq!(store.len(), 4, "no pin that is not on disk");
     // Whoever counts has been told of each coming and going.
     let mut count = HashMap::from([("one", 3), ("two", 0)]);
     let undone = bench.ear.heard();

@@ -7,6 +7,8 @@ pub mod client;
 pub mod gateway;
 pub mod load;
 pub mod log;
+pub mod measure;
+pub mod names;
 pub mod namespace;
 pub mod origin;
 pub mod programs;
@@ -14,6 +16,7 @@ pub mod recorder;
 pub mod request;
 pub mod setup;
 pub mod socks;
+pub mod target;
 pub mod upstream;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -26,6 +29,7 @@ pub use gateway::Gateway;
 pub use origin::Origin;
 pub use request::{PASSWORD, basic};
 pub use setup::Setup;
+pub use target::Target;
 pub use upstream::{Mood, Upstream};
 
 /// The longest that any test waits for anything. Far above what is promised,

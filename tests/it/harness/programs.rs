@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::{PATIENCE, eventually, own_address};
@@ -45,7 +46,8 @@ impl Program {
                  netdb_filename none\npinger_enable off\nmax_filedescriptors 256\nshutdown_lifetime 0 seconds\n\
                  dns_nameservers 127.0.0.1\nvisible_hostname squid.test\n"
             );
-            ("squid.conf", text, vec!["-N", "-f", "{conf}"])
+            // Its shared memory has the service's name, and outlives it if killed.
+            ("squid.conf", text, vec!["-N", "-n", "{name}", "-f", "{conf}"])
         })
     }
 
@@ -85,7 +87,9 @@ impl Program {
         let (name, text, arguments) = configure(dir.path());
         let conf = dir.path().join(name);
         fs::write(&conf, text).expect("a file");
-        let arguments = arguments.iter().map(|one| one.replace("{conf}", &conf.to_string_lossy()));
+        let arguments = arguments
+            .iter()
+            .map(|one| one.replace("{conf}", &conf.to_string_lossy()).replace("{name}", &name_of(ip)));
         let child = Command::new(package)
             .args(arguments)
             .env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin")
@@ -117,8 +121,21 @@ impl Program {
     }
 }
 
+/// A word that no other program at work has.
+fn name_of(ip: IpAddr) -> String {
+    format!("moorgate{}", ip.to_string().replace('.', "x"))
+}
+
 impl Drop for Program {
     fn drop(&mut self) {
+        let ask = Pid::from_raw(self.child.id().cast_signed()).map(|pid| kill_process(pid, Signal::TERM));
+        let start = std::time::Instant::now();
+        while matches!(ask, Some(Ok(()))) && matches!(self.child.try_wait(), Ok(None)) {
+            if start.elapsed() > PATIENCE {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -6,7 +6,7 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::upstream::{Mood, Shared};
+use super::upstream::{Mood, Shared, relay};
 
 /// One client of the upstream.
 pub(super) async fn serve(mut client: TcpStream, shared: &Shared) -> Option<()> {
@@ -23,7 +23,7 @@ pub(super) async fn serve(mut client: TcpStream, shared: &Shared) -> Option<()> 
         return None;
     };
     answer(&mut client, 0).await?;
-    tokio::io::copy_bidirectional(&mut client, &mut far).await.ok().map(|_| ())
+    relay(&mut client, &mut far, Vec::new(), shared).await
 }
 
 /// Agrees on a method; gives `user:password@` where one was wanted.

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::server::TlsStream;
 
 use super::client::find;
 use super::{RUNTIME, own_address, socks};
@@ -25,7 +26,12 @@ pub struct Upstream {
     /// Where it listens.
     pub address: SocketAddr,
     shared: Arc<Shared>,
-    task: Mutex<Option<JoinHandle<()>>>,
+    listening: Mutex<Option<Listening>>,
+}
+
+struct Listening {
+    socket: socket2::Socket,
+    task: JoinHandle<()>,
 }
 
 pub(super) struct Shared {
@@ -82,6 +88,15 @@ impl Upstream {
 
     /// An HTTP proxy over TLS, with a certificate of its own.
     pub fn https() -> Self {
+        Self::over_tls(None)
+    }
+
+    /// The same that wants a credential.
+    pub fn https_with(user: &str, password: &str) -> Self {
+        Self::over_tls(Some((user.to_owned(), password.to_owned())))
+    }
+
+    fn over_tls(credential: Option<(String, String)>) -> Self {
         let ip = own_address();
         let key = rcgen::generate_simple_self_signed([ip.to_string()]).expect("a certificate");
         let private = PrivateKeyDer::Pkcs8(key.signing_key.serialize_der().into());
@@ -90,7 +105,7 @@ impl Upstream {
             .with_single_cert(vec![key.cert.der().clone()], private)
             .expect("a TLS configuration");
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        Self::start_at(ip, Kind::Https { acceptor, pem: key.cert.pem() }, None)
+        Self::start_at(ip, Kind::Https { acceptor, pem: key.cert.pem() }, credential)
     }
 
     /// A SOCKS5 proxy.
@@ -110,17 +125,19 @@ impl Upstream {
     fn start_at(ip: IpAddr, kind: Kind, credential: Option<(String, String)>) -> Self {
         let shared =
             Arc::new(Shared { kind, ip, mood: Mutex::default(), credential, seen: Mutex::default() });
-        let upstream = Self { address: SocketAddr::new(ip, 3128), shared, task: Mutex::default() };
+        let upstream = Self { address: SocketAddr::new(ip, 3128), shared, listening: Mutex::default() };
         upstream.come_back();
         upstream
     }
 
     /// From now on connections are refused.
     pub fn refuse(&self) {
-        if let Some(task) = self.task.lock().unwrap().take() {
-            task.abort();
-            let _ = RUNTIME.block_on(task);
-        }
+        let Some(Listening { socket, task }) = self.listening.lock().unwrap().take() else { return };
+        // To close it would not do: another test's child may hold it, too, for
+        // a moment between fork and exec.
+        let _ = socket.shutdown(std::net::Shutdown::Both);
+        task.abort();
+        let _ = RUNTIME.block_on(task);
     }
 
     /// Listens (again).
@@ -130,7 +147,9 @@ impl Upstream {
         socket.set_reuseaddr(true).expect("an option");
         socket.bind(self.address).unwrap_or_else(|error| panic!("{}: {error}", self.address));
         let listener = socket.listen(1024).expect("the upstream listens");
-        *self.task.lock().unwrap() = Some(RUNTIME.spawn(accept(listener, self.shared.clone())));
+        let socket = socket2::SockRef::from(&listener).try_clone().expect("a descriptor");
+        let task = RUNTIME.spawn(accept(listener, self.shared.clone()));
+        *self.listening.lock().unwrap() = Some(Listening { socket, task });
     }
 
     /// Behaves like this from the next request on.
@@ -238,8 +257,26 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> Option<()> {
     }
 }
 
+/// A connection from the gateway.
+pub(super) trait Carrier: AsyncRead + AsyncWrite + Unpin {
+    /// The socket underneath.
+    fn socket(&self) -> &TcpStream;
+}
+
+impl Carrier for TcpStream {
+    fn socket(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Carrier for TlsStream<TcpStream> {
+    fn socket(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
+
 /// One CONNECT or any number of absolute-form requests for one target.
-async fn http(mut client: impl AsyncRead + AsyncWrite + Unpin, shared: &Shared) -> Option<()> {
+async fn http(mut client: impl Carrier, shared: &Shared) -> Option<()> {
     let mut unread = Vec::new();
     let end = loop {
         if let Some(at) = find(&unread, b"\r\n\r\n") {
@@ -269,15 +306,16 @@ async fn http(mut client: impl AsyncRead + AsyncWrite + Unpin, shared: &Shared) 
     relay(&mut client, &mut far, unread, shared).await
 }
 
-/// Moves bytes both ways; heads of later plain requests are recorded, too.
-async fn relay(
-    client: &mut (impl AsyncRead + AsyncWrite + Unpin),
+/// Moves bytes both ways, ends and resets with them; heads of later plain
+/// requests are recorded, too.
+pub(super) async fn relay(
+    client: &mut impl Carrier,
     far: &mut TcpStream,
     early: Vec<u8>,
     shared: &Shared,
 ) -> Option<()> {
     far.write_all(&early).await.ok()?;
-    let (mut from_client, mut to_client) = tokio::io::split(client);
+    let (mut from_client, mut to_client) = tokio::io::split(&mut *client);
     let (mut from_far, mut to_far) = far.split();
     let up = async {
         let mut chunk = vec![0; 64 * 1024];
@@ -296,7 +334,13 @@ async fn relay(
         tokio::io::copy(&mut from_far, &mut to_client).await?;
         to_client.shutdown().await
     };
-    tokio::try_join!(up, down).ok().map(|_| ())
+    let done = tokio::try_join!(up, down);
+    if done.is_err() {
+        for socket in [client.socket(), &*far] {
+            let _ = socket2::SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO));
+        }
+    }
+    done.ok().map(|_| ())
 }
 
 impl Shared {

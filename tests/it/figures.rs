@@ -1,0 +1,88 @@
+//! Figures for `docs/`, which no assertion can be made of: they depend on the
+//! machine. Run with `cargo test --release --test it figures -- --ignored
+//! --nocapture`.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::harness::gateway::run;
+use crate::harness::request::{Ask, basic_as, get};
+use crate::harness::{Client, PASSWORD, Setup};
+
+/// The times of one kind of request.
+struct Times(Vec<Duration>);
+
+impl Times {
+    fn quantile(&self, of: f64) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort();
+        sorted[((sorted.len() - 1) as f64 * of) as usize].as_secs_f64() * 1e6
+    }
+
+    /// Mean and its standard error, in µs, of those below the 90 % quantile:
+    /// what is above it is the machine's own business.
+    fn mean(&self) -> (f64, f64) {
+        let most = self.quantile(0.9);
+        let kept: Vec<_> =
+            self.0.iter().map(|time| time.as_secs_f64() * 1e6).filter(|us| *us <= most).collect();
+        let count = kept.len() as f64;
+        let mean = kept.iter().sum::<f64>() / count;
+        let variance = kept.iter().map(|us| (us - mean).powi(2)).sum::<f64>() / (count - 1.0);
+        (mean, (variance / count).sqrt())
+    }
+}
+
+/// Asks in turn with an unknown user and with a wrong secret, so that what
+/// slows the machine slows both.
+fn compare(what: &str, users: Value, known: &str, secret: &str, rounds: usize) {
+    let limits = json!({ "auth_failures_per_minute": 0 });
+    let gateway = Setup::addresses(1)
+        .config("users", users)
+        .config("limits", limits)
+        .config("log.access", false)
+        .start();
+    let unknown = "x".repeat(known.len());
+    let texts = [&*unknown, known].map(|user| get("http://127.0.0.1:9/", &basic_as(user, secret)));
+    let mut client: Client = gateway.client();
+    let mut times = [Times(Vec::new()), Times(Vec::new())];
+    for round in 0..rounds + rounds / 10 {
+        for which in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
+            let start = Instant::now();
+            client.send(&texts[which]).answer("GET").fails(407, "auth_failed");
+            if round >= rounds / 10 {
+                times[which].0.push(start.elapsed());
+            }
+        }
+    }
+    let [(none, none_error), (wrong, wrong_error)] = [times[0].mean(), times[1].mean()];
+    println!(
+        "FIGURE {what}: unknown user {none:.2} ± {none_error:.2} µs (median {:.1}), wrong secret {wrong:.2} ± \
+         {wrong_error:.2} µs (median {:.1}); difference {:+.2} ± {:.2} µs of {rounds} each",
+        times[0].quantile(0.5),
+        times[1].quantile(0.5),
+        wrong - none,
+        none_error.hypot(wrong_error)
+    );
+}
+
+fn hashed(parameters: &str) -> Value {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), &["hash-password"], "right\n");
+    let phc = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+    json!(phc.replacen("m=19456,t=2,p=1", parameters, 1))
+}
+
+#[test]
+#[ignore = "prints figures"]
+fn time_of_an_unknown_user_and_a_wrong_secret() {
+    let user = |name: &str, password: Value| json!({ "name": name, "password": password, "pools": ["p"] });
+    let plain = || user("acme", json!(PASSWORD));
+    compare("plain secrets", json!([plain()]), "acme", "wrong-secret", 20_000);
+    compare("plain secrets, 40 KB sent", json!([plain()]), "acme", &"w".repeat(40_000), 4_000);
+    let argon = || user("hash", hashed("m=19456,t=2,p=1"));
+    compare("argon2, of its user", json!([argon(), plain()]), "hash", "wrong-secret", 100);
+    compare("argon2, of a user with a plain secret", json!([argon(), plain()]), "acme", "wrong-secret", 100);
+    let light = || user("lite", hashed("m=4096,t=1,p=1"));
+    compare("two settings of argon2", json!([argon(), light()]), "lite", "wrong-secret", 100);
+}
