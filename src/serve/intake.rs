@@ -31,11 +31,16 @@ pub(super) struct Linger {
 }
 
 impl Linger {
-    /// Of a client that has shown nothing yet for which more should be borne.
+    /// Of a client that does not keep to the protocol, or was not let in.
     pub(super) const SHORT: Self = Self { time: Duration::from_secs(2), bytes: 256 * 1024 };
     /// Of a client in the middle of an upload: many look for an answer only
     /// behind it.
     pub(super) const UPLOAD: Self = Self { time: Duration::from_secs(10), bytes: 64 * 1024 * 1024 };
+
+    /// After this fault.
+    pub(super) fn after(fault: &Fault) -> Self {
+        if fault.code().closes() { Self::SHORT } else { Self::UPLOAD }
+    }
 }
 
 /// What came of waiting for a head.
