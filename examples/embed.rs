@@ -8,6 +8,7 @@
 use std::error::Error;
 
 use moorgate::{Config, ConfigSource, Gateway};
+use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -17,12 +18,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
         eprintln!("warning: {warning}");
     }
 
+    // Listened for before anybody can know that we are there.
+    let mut interrupt = signal(SignalKind::interrupt())?;
     let running = Gateway::start(config).await?;
     for address in running.addresses() {
         println!("listening on {address}");
     }
 
-    tokio::signal::ctrl_c().await?;
+    interrupt.recv().await;
     running.drain();
     running.wait().await;
     println!("drained");

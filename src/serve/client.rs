@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 
-use super::intake;
+use super::intake::{self, Linger};
 use super::link::Kept;
 use super::tunnel::Tunnel;
 use super::{Shared, body};
@@ -40,7 +40,7 @@ pub(super) enum Next {
     /// It was used up, or is broken.
     Done,
     /// It gets this and is closed.
-    Part(Wire, Vec<u8>),
+    Part(Wire, Vec<u8>, Linger),
     /// It is a tunnel from now on.
     Tunnel(Box<Tunnel>),
 }
@@ -64,7 +64,8 @@ pub(super) async fn fail(shared: &Shared, client: Client, mut request: Request, 
     note(&mut request.record, &fault);
     drop(request);
     let answer = answer::fault(&fault, context);
-    say(shared, client, &asked, answer.bytes, !answer.closes).await
+    let then = if answer.closes { Then::Part(Linger::after(&fault)) } else { Then::Stay };
+    say(shared, client, &asked, answer.bytes, then).await
 }
 
 /// Answers a TRACE or OPTIONS that may go no further.
@@ -74,7 +75,13 @@ pub(super) async fn mirror(shared: &Shared, client: Client, mut request: Request
     request.record.status = Some(200);
     let asked = request.asked;
     drop(request);
-    say(shared, client, &asked, answer, keeps).await
+    say(shared, client, &asked, answer, if keeps { Then::Stay } else { Then::Part(Linger::UPLOAD) }).await
+}
+
+/// What becomes of the connection after an answer of our own.
+enum Then {
+    Stay,
+    Part(Linger),
 }
 
 /// Whether the connection can live on after an answer of our own.
@@ -94,9 +101,9 @@ fn unread(asked: &Asked) -> u64 {
 }
 
 /// Sends an answer of our own; the request's body is no part of what follows.
-async fn say(shared: &Shared, mut client: Client, asked: &Asked, answer: Vec<u8>, keeps: bool) -> Next {
-    if !keeps {
-        return Next::Part(client.wire, answer);
+async fn say(shared: &Shared, mut client: Client, asked: &Asked, answer: Vec<u8>, then: Then) -> Next {
+    if let Then::Part(linger) = then {
+        return Next::Part(client.wire, answer, linger);
     }
     let sent = intake::say(&mut client.wire, &answer, shared).await;
     // The answer does not wait for the body: the client may wait for it.

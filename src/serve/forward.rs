@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::client::{Client, Next, Request, fail, left, mirror, note};
 use super::exchange::{Answer, BROKE_OFF, Exchange, Stopped};
-use super::intake::say;
+use super::intake::{Linger, say};
 use super::link::{self, Kept, Link};
 use super::presence::{self, unless_left};
 use super::tunnel::Tunnel;
@@ -146,7 +146,7 @@ impl Turn<'_> {
             // framing tells, what came of it is not taken back by a reset.
             let framed = !sent.decode && answer.body != BodyKind::UntilClose;
             if framed && end == BROKE_OFF {
-                return Next::Part(self.exchange.part().0, Vec::new());
+                return Next::Part(self.exchange.part().0, Vec::new(), Linger::SHORT);
             }
             self.exchange.client.reset();
             return Next::Done;
@@ -159,7 +159,8 @@ impl Turn<'_> {
         if sent.persists && sent_all {
             Next::Request(Client { wire, address: self.address, kept: self.kept })
         } else {
-            Next::Part(wire, Vec::new())
+            let linger = if sent_all { Linger::SHORT } else { Linger::UPLOAD };
+            Next::Part(wire, Vec::new(), linger)
         }
     }
 
@@ -198,7 +199,7 @@ impl Turn<'_> {
         drop(link);
         out.extend_from_slice(&answer.bytes);
         if answer.closes {
-            return Next::Part(wire, out);
+            return Next::Part(wire, out, Linger::after(&stopped.fault));
         }
         match say(&mut wire, &out, self.shared).await {
             true => Next::Request(Client { wire, address: self.address, kept: self.kept }),

@@ -47,7 +47,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, door: Arc<Door>, wire: Wire, peer
         match Box::pin(request(&shared, &door, client, head)).await {
             Next::Request(next) => client = next,
             Next::Done => return,
-            Next::Part(wire, answer) => return intake::part(wire, &answer, Linger::UPLOAD).await,
+            Next::Part(wire, answer, linger) => return intake::part(wire, &answer, linger).await,
             Next::Tunnel(tunnel) => return tunnel.run(shared.settings.timeouts.idle).await,
         }
     }
@@ -100,5 +100,5 @@ fn check_body(client: &Client, shared: &Shared, asked: Asked) -> Result<Asked, V
 
 fn part(client: Client, mut record: Record, fault: &Fault, context: FaultContext) -> Next {
     note(&mut record, fault);
-    Next::Part(client.wire, answer::fault(fault, context).bytes)
+    Next::Part(client.wire, answer::fault(fault, context).bytes, Linger::after(fault))
 }

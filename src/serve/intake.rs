@@ -18,7 +18,7 @@ use super::Shared;
 use crate::core::code::Code;
 use crate::core::fault::Fault;
 use crate::drain::Drain;
-use crate::http1::head::{HeadLimits, RequestHead, Scan, Violation, parse_request};
+use crate::http1::head::{HeadLimits, RequestHead, Scan, parse_request};
 use crate::net::wire::Wire;
 use crate::relay::copy::with_buffer;
 
@@ -31,11 +31,16 @@ pub(super) struct Linger {
 }
 
 impl Linger {
-    /// Of a client that has shown nothing yet for which more should be borne.
+    /// Of a client that does not keep to the protocol, or was not let in.
     pub(super) const SHORT: Self = Self { time: Duration::from_secs(2), bytes: 256 * 1024 };
     /// Of a client in the middle of an upload: many look for an answer only
     /// behind it.
     pub(super) const UPLOAD: Self = Self { time: Duration::from_secs(10), bytes: 64 * 1024 * 1024 };
+
+    /// After this fault.
+    pub(super) fn after(fault: &Fault) -> Self {
+        if fault.code().closes() { Self::SHORT } else { Self::UPLOAD }
+    }
 }
 
 /// What came of waiting for a head.
@@ -75,9 +80,6 @@ pub(super) async fn head(
     let deadline = if first { begun } else { Instant::now() } + head;
     let mut scan = Scan::default();
     loop {
-        if !may_begin(&buffer) {
-            return Intake::Bad(Violation::Malformed("it is no HTTP").into());
-        }
         match parse_request(&buffer, &mut scan, limits) {
             Err(violation) => return Intake::Bad(violation.into()),
             Ok(Some((head, length))) => {
@@ -92,13 +94,6 @@ pub(super) async fn head(
             Ok(Ok(_)) => {}
         }
     }
-}
-
-/// Whether a request may begin like this. TLS and SOCKS do not, and would
-/// otherwise be waited for until a head's time is over.
-fn may_begin(bytes: &[u8]) -> bool {
-    let first = bytes.iter().find(|byte| !b"\r\n".contains(byte));
-    first.is_none_or(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
 }
 
 fn too_slow() -> Fault {
