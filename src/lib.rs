@@ -1,4 +1,31 @@
 //! Moorgate: a sticky-session forward proxy gateway for outbound IP pools.
+//!
+//! A client names a session in its proxy username and leaves by one exit for
+//! as long as the session lives; without a session it rotates. One client
+//! connection is one task, and a request is data that moves to the right:
+//!
+//! ```text
+//! bytes ─► Head ─► Caller ─► Ask ─► Judged ─► Route ─► Link ─► answer ─► relay or forward ─► record
+//!          http1   admit     core   core      serve    dial    http1     relay               observe
+//! ```
+//!
+//! `docs/architecture.md` has the modules and which may import which.
+//!
+//! # A gateway inside a program
+//!
+//! ```no_run
+//! use moorgate::{Config, ConfigSource, Gateway};
+//!
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let source = ConfigSource { config: Some("moorgate.json".into()), ..ConfigSource::default() };
+//! let (config, _warnings) = Config::load(&source)?;
+//! let running = Gateway::start(config).await?;
+//! println!("listening on {:?}", running.addresses());
+//! running.drain();
+//! running.wait().await;
+//! # Ok(())
+//! # }
+//! ```
 #![deny(unsafe_code)]
 
 pub(crate) mod admin;
