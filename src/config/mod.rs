@@ -242,7 +242,7 @@ pub(crate) struct Log {
 
 impl Config {
     /// Reads the configuration and makes of it what is meant; with it come
-    /// warnings, which stop nothing. Pools are read by [`load_pools`].
+    /// warnings, which stop nothing. Pools are read by `load_pools`.
     ///
     /// # Errors
     ///
