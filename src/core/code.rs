@@ -241,7 +241,7 @@ impl Code {
     }
 
     /// Whether the client's connection closes after a plain request's answer;
-    /// after a refused CONNECT it always does, but for a 407.
+    /// after a refused CONNECT it always does.
     pub fn closes(self) -> bool {
         self.row().closes
     }
