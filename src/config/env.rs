@@ -73,6 +73,11 @@ impl Environment {
         }))
     }
 
+    /// The value of a variable, where it has one.
+    pub(crate) fn variable(&self, name: &str) -> Option<String> {
+        (self.0)(name).ok()
+    }
+
     /// Of these variables alone.
     #[cfg(test)]
     pub(crate) fn of(variables: &'static [(&'static str, &'static str)]) -> Self {

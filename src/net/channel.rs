@@ -19,7 +19,7 @@ use rustix::net::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
+use tokio::net::UnixDatagram;
 
 /// The most descriptors of one message.
 pub(crate) const FDS_MAX: usize = 64;
@@ -27,9 +27,9 @@ pub(crate) const FDS_MAX: usize = 64;
 /// `net.core.wmem_default`, is hardly ever below it.
 const BYTES_MAX: usize = 160 * 1024;
 
-/// One end of a channel.
+/// One end of a channel: to the runtime, any local socket of messages.
 #[derive(Debug)]
-pub(crate) struct Channel(AsyncFd<OwnedFd>);
+pub(crate) struct Channel(UnixDatagram);
 
 /// A message as it came.
 #[derive(Debug)]
@@ -65,8 +65,9 @@ impl Channel {
 
     /// Over an end that is there.
     fn new(fd: OwnedFd) -> io::Result<Self> {
-        rustix::io::ioctl_fionbio(&fd, true)?;
-        AsyncFd::with_interest(fd, Interest::READABLE | Interest::WRITABLE).map(Self)
+        let socket = std::os::unix::net::UnixDatagram::from(fd);
+        socket.set_nonblocking(true)?;
+        UnixDatagram::from_std(socket).map(Self)
     }
 
     /// Sends one message; waits while the other end takes none.
@@ -84,7 +85,7 @@ impl Channel {
         if text.len() + bytes.len() > BYTES_MAX || fds.len() > FDS_MAX {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the message is too large"));
         }
-        self.0.async_io(Interest::WRITABLE, |socket| send_once(socket, &text, bytes, fds)).await
+        self.0.async_io(Interest::WRITABLE, || send_once(&self.0, &text, bytes, fds)).await
     }
 
     /// The next message; `None` where the other end is gone.
@@ -93,7 +94,7 @@ impl Channel {
     /// It cannot be read, or is none of `T`.
     pub(crate) async fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<Message<T>>> {
         let mut buffer = vec![0; BYTES_MAX];
-        let received = self.0.async_io(Interest::READABLE, |socket| receive_once(socket, &mut buffer)).await;
+        let received = self.0.async_io(Interest::READABLE, || receive_once(&self.0, &mut buffer)).await;
         let (length, fds) = match received {
             Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return Ok(None),
             received => received?,
@@ -108,7 +109,7 @@ impl Channel {
     }
 }
 
-fn send_once(socket: &OwnedFd, text: &[u8], bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+fn send_once(socket: &impl AsFd, text: &[u8], bytes: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
     let mut beside = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() {
@@ -124,7 +125,7 @@ fn send_once(socket: &OwnedFd, text: &[u8], bytes: &[u8], fds: &[BorrowedFd<'_>]
     }
 }
 
-fn receive_once(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+fn receive_once(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
     let mut beside = RecvAncillaryBuffer::new(&mut space);
     let got = recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut beside, RecvFlags::CMSG_CLOEXEC)?;
@@ -140,12 +141,6 @@ fn receive_once(socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<(usize, Vec<O
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a message did not arrive whole"));
     }
     Ok((got.bytes, fds))
-}
-
-impl AsFd for Channel {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.get_ref().as_fd()
-    }
 }
 
 #[cfg(test)]

@@ -222,7 +222,7 @@ impl Disk {
             if queue.closing {
                 return Next::Close;
             }
-            if queue.leave == Leave::Asked {
+            if queue.leave != Leave::Here {
                 return Next::LetGo;
             }
             let waited = self.wake.wait_timeout(queue, patience);

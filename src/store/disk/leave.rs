@@ -39,24 +39,39 @@ impl Disk {
         all.forget();
         locked(&self.queue).leave = Leave::Asked;
         self.wake.notify_one();
+        let gone = timeout(epoch::PATIENCE, self.gone_away()).await.unwrap_or(Err(StoreFault::Refused));
+        if gone.is_err() {
+            self.take_back();
+        }
+        gone
+    }
+
+    async fn gone_away(&self) -> Result<(), StoreFault> {
         loop {
             let mut away = std::pin::pin!(self.away.notified());
             away.as_mut().enable();
-            let queue = locked(&self.queue);
-            let (leave, closing) = (queue.leave, queue.closing);
-            drop(queue);
-            match leave {
-                Leave::Away => return Ok(()),
-                _ if closing => return Err(StoreFault::Refused),
+            match self.left() {
+                (Leave::Away, _) => return Ok(()),
+                (_, true) => return Err(StoreFault::Refused),
                 _ => away.await,
             }
         }
     }
 
-    /// Has the writer take the files up again.
+    /// How far it has come, and whether all is closing.
+    fn left(&self) -> (Leave, bool) {
+        let queue = locked(&self.queue);
+        (queue.leave, queue.closing)
+    }
+
+    /// Has the writer take the files up again, if it is to let go of them or
+    /// has.
     pub(in crate::store) fn take_back(&self) {
-        locked(&self.queue).leave = Leave::Back;
-        self.wake.notify_one();
+        let mut queue = locked(&self.queue);
+        if queue.leave != Leave::Here {
+            queue.leave = Leave::Back;
+            self.wake.notify_one();
+        }
     }
 }
 
@@ -73,6 +88,9 @@ impl Disk {
     /// `false`: never.
     pub(in crate::store) fn stay_away(&self) -> bool {
         let mut queue = locked(&self.queue);
+        if queue.leave == Leave::Back {
+            return true;
+        }
         queue.leave = Leave::Away;
         self.away.notify_waiters();
         let waited = self.wake.wait_while(queue, |queue| queue.leave == Leave::Away && !queue.closing);
