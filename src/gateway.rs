@@ -147,7 +147,8 @@ impl Gateway {
             upgrading: Mutex::default(),
             ended: tokio_util::sync::CancellationToken::new(),
         });
-        let (addresses, doors, left) = (listeners.addresses(), listeners.doors(), listeners.left.split_off(0));
+        let (addresses, doors, left) =
+            (listeners.addresses(), listeners.doors(), listeners.left.split_off(0));
         inner.spawn(listeners, Watch::new(loaded.watched), watchdog);
         match predecessor {
             None => inner.is_service(),

@@ -15,7 +15,7 @@ use crate::config::{self, Config};
 use crate::core::policy::Own;
 use crate::core::pool::NameRef;
 use crate::core::username::Parameters;
-use crate::net::inherit::Inherited;
+use crate::net::inherit::{ADMIN, Inherited};
 use crate::net::listen;
 use crate::serve::Door;
 
@@ -36,6 +36,8 @@ pub(super) struct Listeners {
 pub(super) struct Socket {
     /// What it was bound for: its port may be 0.
     pub(super) wanted: SocketAddr,
+    /// What it is called: `admin`, or `listener-1` and so on.
+    pub(super) name: String,
     /// As bound.
     pub(super) at: SocketAddr,
     listener: Weak<TcpListener>,
@@ -69,7 +71,7 @@ impl Listeners {
             }
         }
         if let Some(wanted) = config.admin {
-            listeners.admin = Some(listeners.open(wanted, &[wanted], "admin", &mut given)?);
+            listeners.admin = Some(listeners.open(wanted, &[wanted], ADMIN, &mut given)?);
         }
         let left = given.left_over();
         if strict && !left.is_empty() {
@@ -93,7 +95,7 @@ impl Listeners {
             None => listen::bind(wanted, all).map_err(|error| StartError::Listen(error.to_string()))?,
         };
         let (at, listener) = (listener.local_addr().map_err(failed)?, Arc::new(listener));
-        self.all.push(Socket { wanted, at, listener: Arc::downgrade(&listener) });
+        self.all.push(Socket { wanted, name: name.to_owned(), at, listener: Arc::downgrade(&listener) });
         Ok(listener)
     }
 

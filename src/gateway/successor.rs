@@ -31,8 +31,8 @@ impl Predecessor {
             if wanted.len() != fds.len() {
                 return Err(StartError::Upgrade("a listening socket did not arrive".to_owned()));
             }
-            for (fd, wanted) in fds.into_iter().zip(wanted) {
-                let added = sockets.add(fd, Some(wanted), None);
+            for (fd, (wanted, name)) in fds.into_iter().zip(wanted) {
+                let added = sockets.add(fd, Some(wanted), Some(name));
                 added.map_err(|source| StartError::System { what: "a listening socket", source })?;
             }
             if last {
@@ -68,9 +68,22 @@ impl Predecessor {
 
     /// Takes over its clients until it is gone.
     pub(super) async fn clients(self, inner: Arc<Inner>, doors: HashMap<SocketAddr, Arc<Door>>) {
+        // Should this process be replaced as well, it stays until the last
+        // client has come through it.
+        let drain = inner.shared.drain.clone();
+        let _stays = drain.guard();
+        let mut told = false;
         loop {
-            match self.0.receive::<ToNew>().await {
-                Ok(Some(Message { head: ToNew::Main, .. })) => inner.is_service(),
+            let received = tokio::select! {
+                biased;
+                () = drain.begun() => break,
+                received = self.0.receive::<ToNew>() => received,
+            };
+            match received {
+                Ok(Some(Message { head: ToNew::Main, .. })) => {
+                    told = true;
+                    inner.is_service();
+                }
                 Ok(Some(Message { head: ToNew::Client { at, peer, first }, bytes, fds })) => {
                     if let Some(door) = doors.get(&at) {
                         adopt(&inner, door.clone(), (peer, first), bytes, fds);
@@ -81,8 +94,10 @@ impl Predecessor {
                 Err(error) => tracing::warn!(%error, "the old process is not understood"),
             }
         }
-        // If it has fallen before it could say so.
-        inner.is_service();
+        if !told {
+            // It has fallen before it could say so.
+            inner.is_service();
+        }
     }
 }
 

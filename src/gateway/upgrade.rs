@@ -29,6 +29,19 @@ const TO_START: Duration = Duration::from_secs(60);
 /// connections and new sessions wait.
 const TO_OPEN: Duration = Duration::from_secs(30);
 
+/// Why the new process does not come to serve.
+struct Failed {
+    why: String,
+    /// It has ended by itself.
+    fell: bool,
+}
+
+impl From<String> for Failed {
+    fn from(why: String) -> Self {
+        Self { why, fell: false }
+    }
+}
+
 impl Inner {
     /// Starts the new process and gives way to it. The log says what came of
     /// it.
@@ -57,47 +70,42 @@ impl Inner {
         let (channel, child) =
             started.map_err(|error| format!("{} cannot be started: {error}", image.program.display()))?;
         let sockets: Vec<_> = self.sockets.iter().filter(|socket| socket.is_open()).collect();
-        let talked = match self.make_ready(&channel, &sockets).await {
-            Ok(()) => {
-                let given = self.give_state(&channel, &sockets).await;
-                if given.is_err() {
-                    // The folder's lock must be free before it is taken back.
-                    let how = end(child).await;
-                    self.shared.store.take_back();
-                    self.shared.drain.resume();
-                    return Err(format!("{}{how}", given.err().unwrap_or_default()));
-                }
-                given
-            }
-            Err(why) => Err(why),
-        };
-        match talked {
+        if let Err(failed) = self.make_ready(&channel, &sockets).await {
+            return Err(end(child, failed).await);
+        }
+        match self.give_state(&channel, &sockets).await {
             Ok(given) => self.give_way(channel, child, given.into()).await,
-            Err(why) => return Err(format!("{why}{}", end(child).await)),
+            Err(failed) => {
+                // The folder's lock must be free before it is taken back.
+                let why = end(child, failed).await;
+                self.shared.store.take_back();
+                self.shared.drain.resume();
+                return Err(why);
+            }
         }
         Ok(())
     }
 
     /// Sends the listening sockets, and waits until the new process has made
     /// of its files what it needs.
-    async fn make_ready(&self, channel: &Channel, sockets: &[&Socket]) -> Result<(), String> {
+    async fn make_ready(&self, channel: &Channel, sockets: &[&Socket]) -> Result<(), Failed> {
         let pieces = sockets.chunks(FDS_MAX).count();
         for (at, piece) in sockets.chunks(FDS_MAX).enumerate() {
             let open: Vec<_> = piece.iter().filter_map(|socket| socket.open()).collect();
             let fds: Vec<_> = open.iter().map(|socket| socket.as_fd()).collect();
-            let wanted = piece.iter().map(|socket| socket.wanted).collect();
+            let wanted = piece.iter().map(|socket| (socket.wanted, socket.name.clone())).collect();
             let message = ToNew::Sockets { wanted, last: at + 1 == pieces };
             self.within(TO_START, channel.send(&message, b"", &fds)).await?.map_err(|e| e.to_string())?;
         }
         match self.hear(TO_START, channel).await? {
             ToOld::Ready => Ok(()),
-            other => Err(format!("the new process says {other:?} out of turn")),
+            other => Err(format!("the new process says {other:?} out of turn").into()),
         }
     }
 
     /// Lets the new process have the state folder, and waits until it serves:
     /// the sockets that it serves at.
-    async fn give_state(&self, channel: &Channel, sockets: &[&Socket]) -> Result<Vec<SocketAddr>, String> {
+    async fn give_state(&self, channel: &Channel, sockets: &[&Socket]) -> Result<Vec<SocketAddr>, Failed> {
         self.shared.drain.pause();
         self.shared.store.let_go().await.map_err(|fault| fault.to_string())?;
         channel.send(&ToNew::State, b"", &[]).await.map_err(|error| error.to_string())?;
@@ -106,16 +114,18 @@ impl Inner {
                 let numbered = (0u32..).zip(sockets).filter(|(number, _)| !left.contains(number));
                 Ok(numbered.map(|(_, socket)| socket.at).collect())
             }
-            other @ ToOld::Ready => Err(format!("the new process says {other:?} out of turn")),
+            other @ ToOld::Ready => Err(format!("the new process says {other:?} out of turn").into()),
         }
     }
 
     /// The new process serves. This one ends with its last connection.
     async fn give_way(self: &Arc<Self>, channel: Channel, child: Child, given: Arc<[SocketAddr]>) {
         let (pid, channel) = (child.id(), Arc::new(channel));
+        // In this order: whoever learns that something was handed over finds
+        // the way there.
         self.shared.passage.open(channel.clone(), given.clone());
-        self.shared.store.hand_over();
         self.shared.drain.hand_over(given);
+        self.shared.store.hand_over();
         self.manager.is_now(pid);
         tracing::info!(pid, "upgraded: the new process serves, this one ends with its last connection");
         // It is told so: if it does not hear it, it is gone.
@@ -125,11 +135,11 @@ impl Inner {
         tokio::spawn(self.clone().end_with_last());
     }
 
-    async fn hear(&self, time: Duration, channel: &Channel) -> Result<ToOld, String> {
+    async fn hear(&self, time: Duration, channel: &Channel) -> Result<ToOld, Failed> {
         match self.within(time, channel.receive::<ToOld>()).await? {
             Ok(Some(message)) => Ok(message.head),
-            Ok(None) => Err("the new process ended before it served".to_owned()),
-            Err(error) => Err(format!("the new process is not understood: {error}")),
+            Ok(None) => Err(Failed { why: "the new process ended before it served".to_owned(), fell: true }),
+            Err(error) => Err(format!("the new process is not understood: {error}").into()),
         }
     }
 
@@ -159,15 +169,24 @@ impl Inner {
     }
 }
 
-/// Ends a new process that is not to serve; how it ended, as the end of a
-/// sentence.
-async fn end(mut child: Child) -> String {
-    // It may be gone already.
-    let _ = child.kill();
-    let ended = tokio::task::spawn_blocking(move || child.wait()).await;
-    match ended {
-        Ok(Ok(status)) => format!(" ({status})"),
-        _ => String::new(),
+/// Ends a new process that is not to serve; why it is not, with how it ended.
+async fn end(mut child: Child, failed: Failed) -> String {
+    let Failed { why, fell } = failed;
+    let ended = tokio::task::spawn_blocking(move || {
+        // One that has fallen has an exit status of its own.
+        for _ in 0..if fell { 100 } else { 0 } {
+            if let Ok(Some(status)) = child.try_wait() {
+                return Some(status);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        // It may be gone already.
+        let _ = child.kill();
+        child.wait().ok()
+    });
+    match ended.await {
+        Ok(Some(status)) => format!("{why} ({status})"),
+        _ => why,
     }
 }
 

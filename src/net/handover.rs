@@ -28,8 +28,9 @@ pub(crate) const VERSION: &str = "1";
 pub(crate) enum ToNew {
     /// Listening sockets, one descriptor for each.
     Sockets {
-        /// What each was bound for, as its configuration says it.
-        wanted: Vec<SocketAddr>,
+        /// What each was bound for, as the old configuration says it, and what
+        /// it is called there.
+        wanted: Vec<(SocketAddr, String)>,
         /// The last of these messages.
         last: bool,
     },

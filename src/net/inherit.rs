@@ -11,6 +11,9 @@ use rustix::net::sockopt;
 use socket2::{SockRef, Socket, Type};
 use tokio::net::TcpListener;
 
+/// The name of the admin listener's socket.
+pub(crate) const ADMIN: &str = "admin";
+
 /// Sockets that are to be used rather than bound anew.
 #[derive(Debug, Default)]
 pub(crate) struct Inherited {
@@ -60,8 +63,12 @@ impl Inherited {
     /// The socket for a listener: the one that was bound for this very
     /// address, or has the listener's name, or is bound to the address.
     pub(crate) fn take(&mut self, address: SocketAddr, name: &str) -> Option<io::Result<TcpListener>> {
-        let by_wish = |given: &Given| given.wanted == Some(address);
-        let by_name = |given: &Given| given.name.as_deref() == Some(name);
+        // Whoever was the operator's stays the operator's.
+        let admin = |name: Option<&str>| name == Some(ADMIN);
+        let by_wish = |given: &Given| {
+            given.wanted == Some(address) && admin(given.name.as_deref()) == admin(Some(name))
+        };
+        let by_name = |given: &Given| given.wanted.is_none() && given.name.as_deref() == Some(name);
         let by_address = |given: &Given| given.wanted.is_none() && given.local == address;
         let at = self.given.iter().position(by_wish);
         let at = at.or_else(|| self.given.iter().position(by_name));
@@ -107,10 +114,12 @@ mod tests {
         let mut inherited = Inherited::default();
         let (first, first_at) = bound();
         let (second, second_at) = bound();
+        let (operators, operators_at) = bound();
         let (named, named_at) = bound();
         let (plain, plain_at) = bound();
         inherited.add(first, Some(any), None).unwrap();
-        inherited.add(second, Some(any), None).unwrap();
+        inherited.add(second, Some(any), Some("listener-7".to_owned())).unwrap();
+        inherited.add(operators, Some(any), Some("admin".to_owned())).unwrap();
         inherited.add(named, None, Some("admin".to_owned())).unwrap();
         inherited.add(plain, None, Some("moorgate.socket".to_owned())).unwrap();
         let mut take = |address, name: &str| {
@@ -118,7 +127,8 @@ mod tests {
         };
         assert_eq!(take(any, "listener-1"), Some(first_at));
         assert_eq!(take(any, "listener-2"), Some(second_at));
-        assert_eq!(take(any, "listener-3"), None);
+        assert_eq!(take(any, "listener-7"), None);
+        assert_eq!(take(any, "admin"), Some(operators_at));
         assert_eq!(take(any, "admin"), Some(named_at));
         assert_eq!(take(plain_at, "listener-4"), Some(plain_at));
         assert_eq!(inherited.left_over(), [] as [&str; 0]);

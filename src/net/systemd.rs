@@ -69,9 +69,7 @@ impl Manager {
 fn parse(address: &str) -> io::Result<SocketAddr> {
     match address.strip_prefix('@') {
         #[cfg(target_os = "linux")]
-        Some(name) => {
-            <SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(name.as_bytes())
-        }
+        Some(name) => <SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(name.as_bytes()),
         #[cfg(not(target_os = "linux"))]
         Some(_) => Err(io::ErrorKind::Unsupported.into()),
         None => SocketAddr::from_pathname(address),

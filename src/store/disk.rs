@@ -101,7 +101,14 @@ impl Disk {
     /// A disk whose records go up to `last`.
     pub(super) fn new(durability: Durability, last: u64) -> Self {
         let jobs = Vec::new();
-        let queue = Queue { jobs, next: last + 1, closing: false, closed: false, sync_failed: false, leave: Leave::Here };
+        let queue = Queue {
+            jobs,
+            next: last + 1,
+            closing: false,
+            closed: false,
+            sync_failed: false,
+            leave: Leave::Here,
+        };
         Self {
             queue: Mutex::new(queue),
             wake: Condvar::new(),

@@ -75,7 +75,16 @@ impl Local {
     ) -> Arc<Self> {
         let len = AtomicUsize::new(shards.iter().map(|shard| shard.len()).sum());
         let noted_ms = AtomicI64::new(noted_ms);
-        Arc::new_cyclic(|this| Self { shards, len, clock, observer, disk, gate: Gate::new(), noted_ms, this: this.clone() })
+        Arc::new_cyclic(|this| Self {
+            shards,
+            len,
+            clock,
+            observer,
+            disk,
+            gate: Gate::new(),
+            noted_ms,
+            this: this.clone(),
+        })
     }
 
     pub(super) fn disk(&self) -> Option<&Disk> {
