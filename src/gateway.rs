@@ -33,6 +33,7 @@ use crate::store::{Left, PinObserver, Store, StoreConfig, StoreError};
 mod birth;
 mod demo_user;
 mod listeners;
+mod probes;
 mod reload;
 mod successor;
 mod upgrade;
@@ -299,6 +300,7 @@ impl Inner {
         });
         let inner = self.clone();
         self.until_end(async move { inner.watch(watch).await });
+        self.until_end(self.clone().probe_exits());
     }
 
     /// This process is the service: clients come here, and signals.

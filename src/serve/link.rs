@@ -32,6 +32,8 @@ pub(super) struct Link {
     pub(super) form: Form,
     pub(super) exit: Arc<Exit>,
     variant: Variant,
+    /// The address that the origin sees, when it is known.
+    address: Option<IpAddr>,
     pub(super) pinned: Option<Pinned>,
     /// A dial whose outcome only an answer tells: an upstream that takes
     /// plain requests has only been connected to so far.
@@ -119,6 +121,12 @@ async fn pinned(
     while route.course.turn() {
         route.refresh();
         let Leg { claim, pick } = leg;
+        if pick.is_none()
+            && let Some(change) = route.readdressed(&claim)
+        {
+            leg = route.leave_address(&claim, change).await?;
+            continue;
+        }
         let reusable = pick.is_none() && purpose == Purpose::Plain;
         let target = wish.judged.target();
         let link = reusable.then(|| kept.take(route.pool(), session.key, &claim, target, shared)).flatten();
@@ -218,11 +226,13 @@ async fn dial(shared: &Shared, wish: &Wish, pick: Pick, purpose: Purpose, ttl: T
         timeouts: &wish.ask.pool.timeouts,
         via: shared.settings.via.as_deref(),
     };
+    let address = pick.address();
     match shared.dialer.dial(request).await {
         Ok(dialed) => {
             let mut link = Link {
                 wire: dialed.wire,
                 form: dialed.form,
+                address,
                 exit: pick.exit,
                 variant: pick.variant,
                 pinned: None,
@@ -264,7 +274,7 @@ fn log_change(exit: &Exit, after: After, fault: Option<&Fault>) {
 impl Link {
     /// The address that the origin sees, when it is known.
     pub(super) fn address(&self) -> Option<IpAddr> {
-        self.exit.address_for(&self.variant)
+        self.address
     }
 
     /// The exit did its work, as far as that was still open.

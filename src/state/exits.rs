@@ -10,6 +10,7 @@
 //! no lock. The mutexes are held for a few steps and never two at a time.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,7 @@ use std::time::Duration;
 use rand::Rng;
 use tokio::sync::Notify;
 
+use super::learned::Learned;
 use super::room::Sessions;
 use crate::core::exit::{Exit, Via};
 use crate::core::fault::{Blame, Fault};
@@ -52,6 +54,7 @@ pub struct ExitState {
     trial_over: Notify,
     pub(super) sessions: Sessions,
     pub(super) addresses: Mutex<InUse>,
+    pub(super) learned: Learned,
 }
 
 #[derive(Default)]
@@ -78,6 +81,7 @@ impl ExitState {
             trial_over: Notify::new(),
             sessions: Sessions::default(),
             addresses: Mutex::default(),
+            learned: Learned::default(),
         }
     }
 
@@ -95,6 +99,9 @@ impl ExitState {
         };
         locked(&self.addresses).reshape(addresses);
         let mut checked = locked(&self.health);
+        if checked.digest.is_some_and(|before| before != exit.digest) {
+            self.learned.forget();
+        }
         if checked.digest.is_some_and(|before| before != exit.digest) || policy.eject_after == 0 {
             checked.health.reset();
             checked.tokens = TokenFailures::default();
@@ -117,6 +124,16 @@ impl ExitState {
     /// How many pins it holds, promised ones among them.
     pub fn pins(&self) -> u32 {
         self.sessions.pins()
+    }
+
+    /// The address that origins see of it, as probes have learned it.
+    pub fn learned_address(&self) -> Option<IpAddr> {
+        self.learned.address()
+    }
+
+    /// How often probes have seen that address change.
+    pub fn address_changes(&self) -> u32 {
+        self.learned.changes()
     }
 
     /// Until when it is ejected, where it is. A time in the past: the next
@@ -240,6 +257,24 @@ pub struct After {
 }
 
 impl Attempt {
+    /// An origin saw this address through the exit; what it saw before, where
+    /// that was another. An address of a prefix or of a vendor's token is not
+    /// the exit's.
+    pub fn learn(&self, exit: &Exit, address: IpAddr, now: Timestamp) -> Option<IpAddr> {
+        let is_many = matches!(exit.via, Via::Prefix(_)) || exit.via.is_template();
+        if is_many { None } else { self.live.learned.see(address, now) }
+    }
+
+    /// The address that origins see of the exit, as probes have learned it.
+    pub(super) fn learned_address(&self) -> Option<IpAddr> {
+        self.live.learned.address()
+    }
+
+    /// How many pins the exit holds.
+    pub fn pins(&self) -> u32 {
+        self.live.pins()
+    }
+
     /// The target was reached: ends every count.
     pub fn succeeded(mut self, now: Timestamp) -> After {
         if self.pass == Some(Pass::Free) && self.live.spotless.load(Acquire) {
