@@ -150,3 +150,68 @@ impl Inner {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::core::exit::{Exit, Labels, Mode, Via};
+    use crate::core::pin::ExitName;
+    use crate::core::pool::{DialTimeouts, Pool, Pools};
+    use crate::core::probe::ProbeUrl;
+    use crate::state::{Exits, InForce};
+
+    use super::*;
+
+    const EVERY: Duration = Duration::from_secs(30);
+
+    fn pools(exits: u32) -> Pools {
+        let exit = |n: u32| {
+            Arc::new(Exit {
+                name: ExitName { pool: "p".into(), id: format!("e{n}").into() },
+                via: Via::Direct,
+                weight: 1,
+                labels: Labels::default(),
+                address: None,
+                max_sessions: 0,
+                max_connections: 0,
+                max_ttl: None,
+                mode: Mode::Active,
+                fault_status: Arc::default(),
+                digest: n,
+            })
+        };
+        let second = Duration::from_secs(1);
+        let timeouts = DialTimeouts { dns: second, connect: second, handshake: second, response: second };
+        let mut pool = Pool::new("p", (0..exits).map(exit).collect(), Arc::default(), timeouts);
+        let url = ProbeUrl::parse("http://probe.example/").unwrap();
+        pool.probe = Some(Arc::new(Probe { url, every: EVERY, timeout: second }));
+        Pools::new(vec![Arc::new(pool)])
+    }
+
+    #[test]
+    fn a_hundred_thousand_exits_have_a_turn_each_in_a_period_and_no_rush() {
+        const EXITS: u32 = 100_000;
+        let start = Timestamp::from_ms(1_800_000_000_000);
+        let in_force = InForce::new(pools(EXITS), Arc::new(Exits::default()), start);
+        let mut plan = Plan::of(in_force.snapshot(), start);
+        assert!(plan.next(start).is_none(), "nobody's turn is at once");
+        let mut turns = vec![0; EXITS as usize];
+        for s in 1..=30 {
+            let now = start.plus(Duration::from_secs(s));
+            let mut at_once = 0;
+            while let Some((_, place)) = plan.next(now) {
+                turns[place as usize] += 1;
+                at_once += 1;
+            }
+            assert!((2000..5000).contains(&at_once), "{at_once} in second {s}");
+        }
+        assert!(turns.iter().all(|turns| *turns == 1));
+        assert!(plan.rest(start.plus(EVERY)) <= LOOK);
+    }
+
+    #[test]
+    fn without_probes_nothing_is_planned() {
+        let mut plan = Plan::default();
+        assert!(plan.next(Timestamp::from_ms(u64::MAX)).is_none());
+        assert_eq!(plan.rest(Timestamp::from_ms(0)), LOOK);
+    }
+}
