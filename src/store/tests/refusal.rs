@@ -77,6 +77,8 @@ async fn refused(bench: &Bench, store: &Store, a: &Pin, b: &Pin, c: &Pin) {
     }
     let ended = store.end(a.key()).await;
     let moved = store.repin(c.key(), c.version, Only::Anyhow, bench.pin("c", "two")).await;
+    let longer = store.extend(b.key(), b.version, b.expires.plus(Duration::from_secs(60))).await;
+    assert_eq!(longer.err(), Some(StoreFault));
     for claim in claims {
         assert_eq!(claim.await.unwrap(), Err(StoreFault));
     }
