@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
 
 use crate::admin;
 use crate::admit::limits::Connections;
@@ -20,18 +19,21 @@ use crate::config::watch::Watch;
 use crate::config::{self, Config, Findings};
 use crate::core::policy::Own;
 use crate::core::secret::Secret;
-use crate::core::time::Timestamp;
 use crate::core::username::Parameters;
 use crate::dial::Dialer;
 use crate::drain::Drain;
 use crate::http1::head::HeadLimits;
 use crate::net::listen;
 use crate::net::resolve::Resolver;
+use crate::observe::instruments::Instruments;
 use crate::serve::{self, Door, Settings, Shared};
 use crate::state::{Exits, InForce};
-use crate::store::{Left, PinObserver, Store, StoreConfig, StoreError};
+use crate::steer::reload::Asked;
+use crate::steer::{self, Steering};
+use crate::store::{Store, StoreConfig, StoreError};
 
 mod demo_user;
+mod ledger;
 mod reload;
 
 /// How often forgotten clients' failures are dropped.
@@ -52,7 +54,7 @@ struct Inner {
     /// As it is in force: what a reload can change of it may be replaced.
     config: ArcSwap<Config>,
     shared: Arc<Shared>,
-    reloads: Notify,
+    steering: Arc<Steering>,
     ended: tokio_util::sync::CancellationToken,
 }
 
@@ -89,32 +91,50 @@ impl Gateway {
         warn_of(&loaded.warnings);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let exits = Arc::new(Exits::default());
-        let store = open_store(&config, &clock, &exits)?;
+        let instruments = Arc::new(Instruments::default());
+        let store = open_store(&config, &clock, &exits, &instruments)?;
+        let folder = state_folder(&config);
+        let (switches, damage) = steer::kept(folder.as_deref());
+        if let Some(damage) = damage {
+            steer::log_damage(&damage);
+            instruments.damage.one();
+        }
         let (entries, demo) = users(&config)?;
         let (listeners, addresses) = bind(&config)?;
-        let admin = config.admin.map(|address| bind_one(address, &[address])).transpose()?;
+        let admin = config.admin.as_ref().map(|admin| bind_one(admin.bind, &[admin.bind])).transpose()?;
 
         let own = addresses.iter().copied().chain(admin.as_ref().and_then(|l| l.local_addr().ok())).collect();
         let resolver = Resolver::system()
             .map_err(|error| StartError::Listen(format!("names cannot be resolved: {error}")))?;
         let shared = Arc::new(Shared {
-            users: Users::new(&entries, config.limits.auth_failures_per_minute),
+            users: Arc::new(Users::new(&entries, config.limits.auth_failures_per_minute)),
             connections: Connections::new(config.limits.connections, config.limits.connections_per_client),
-            state: InForce::new(loaded.pools, exits, clock.now()),
+            state: Arc::new(InForce::new(loaded.pools, exits, switches.clone(), clock.now())),
             store,
             dialer: Dialer::new(Arc::new(resolver)),
             clock,
             drain: Drain::new(),
             own: Arc::new(own_addresses(own)),
+            instruments,
             settings: settings(&config),
         });
+        let (reloads, asked) = steer::reload::reloads();
+        let steering = Arc::new(Steering::new(
+            shared.state.clone(),
+            shared.store.clone(),
+            shared.clock.clone(),
+            shared.instruments.clone(),
+            reloads,
+            folder,
+            switches,
+        ));
         let inner = Arc::new(Inner {
             config: ArcSwap::from_pointee(config),
             shared,
-            reloads: Notify::new(),
+            steering,
             ended: tokio_util::sync::CancellationToken::new(),
         });
-        inner.spawn(listeners, admin, Watch::new(loaded.watched));
+        inner.spawn(listeners, admin, Watch::new(loaded.watched), asked);
         Ok(Running { inner, addresses, demo })
     }
 }
@@ -130,52 +150,32 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-fn open_store(config: &Config, clock: &Arc<dyn Clock>, exits: &Arc<Exits>) -> Result<Store, StartError> {
-    let folder = match &config.sessions.store {
+fn state_folder(config: &Config) -> Option<PathBuf> {
+    match &config.sessions.store {
         config::StoreAt::Memory => None,
         config::StoreAt::Folder(folder) => Some(folder.clone()),
-    };
+    }
+}
+
+fn open_store(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    exits: &Arc<Exits>,
+    instruments: &Arc<Instruments>,
+) -> Result<Store, StartError> {
+    let folder = state_folder(config);
     let durability = match config.sessions.durability {
         config::Durability::Journal => crate::store::Durability::Journal,
         config::Durability::Fsync => crate::store::Durability::Fsync,
     };
-    let observer = Arc::new(Ledger(exits.clone()));
+    let observer = Arc::new(ledger::Ledger { exits: exits.clone(), instruments: instruments.clone() });
     let (store, report) = Store::open(StoreConfig { folder, durability }, clock.clone(), observer)?;
     for damage in &report.damage {
-        log_damage(damage);
+        ledger::log_damage(damage);
+        instruments.damage.one();
     }
     tracing::info!(pins = report.pins, ended = report.ended, "state opened");
     Ok(store)
-}
-
-fn log_damage(damage: &crate::store::Damage) {
-    tracing::error!(
-        code = "state_damaged",
-        file = %damage.file.display(),
-        lost = damage.lost.as_str(),
-        "state_damaged"
-    );
-}
-
-/// Tells the exits' counts what the store does.
-struct Ledger(Arc<Exits>);
-
-impl PinObserver for Ledger {
-    fn loaded(&self, pin: &crate::core::pin::Pin) {
-        self.0.loaded(pin);
-    }
-
-    fn left(&self, pin: &crate::core::pin::Pin, at: Timestamp, why: Left) {
-        self.0.left(pin, (why == Left::Ended).then_some(at));
-    }
-
-    fn rested(&self, exit: &crate::core::pin::ExitName, _: &crate::core::pin::Variant, until: Timestamp) {
-        self.0.rested(exit, until);
-    }
-
-    fn damaged(&self, damage: &crate::store::Damage) {
-        log_damage(damage);
-    }
 }
 
 /// Warnings stop nothing.
@@ -201,11 +201,7 @@ fn users(config: &Config) -> Result<(Vec<Entry>, Option<Secret>), StartError> {
     if !entries.is_empty() {
         return Ok((entries, None));
     }
-    let folder: Option<PathBuf> = match &config.sessions.store {
-        config::StoreAt::Folder(folder) => Some(folder.clone()),
-        config::StoreAt::Memory => None,
-    };
-    let secret = demo_user::secret(folder.as_deref())
+    let secret = demo_user::secret(state_folder(config).as_deref())
         .map_err(|source| StartError::System { what: "the secret of user demo cannot be kept", source })?;
     entries.push(demo_user::entry(&secret));
     Ok((entries, Some(secret)))
@@ -262,7 +258,7 @@ fn own_addresses(sockets: Vec<SocketAddr>) -> Own {
 }
 
 impl Inner {
-    fn spawn(self: &Arc<Self>, listeners: Listeners, admin: Option<TcpListener>, watch: Watch) {
+    fn spawn(self: &Arc<Self>, listeners: Listeners, admin: Option<TcpListener>, watch: Watch, asked: Asked) {
         for (listener, door) in listeners {
             log_listening(&listener, "http");
             let shared = self.shared.clone();
@@ -271,7 +267,14 @@ impl Inner {
         }
         if let Some(listener) = admin {
             log_listening(&listener, "admin");
-            self.until_end(admin::serve(listener, self.shared.drain.clone()));
+            let token = self.config.load().admin.as_ref().and_then(|admin| admin.token.clone());
+            let desk = admin::Desk {
+                steering: self.steering.clone(),
+                users: self.shared.users.clone(),
+                connections: self.shared.connections.clone(),
+                drain: self.shared.drain.clone(),
+            };
+            self.until_end(admin::serve(listener, desk, token));
         }
         let shared = self.shared.clone();
         self.until_end(async move { shared.store.keep().await });
@@ -284,7 +287,7 @@ impl Inner {
             }
         });
         let inner = self.clone();
-        self.until_end(async move { inner.watch(watch).await });
+        self.until_end(async move { inner.watch(watch, asked).await });
     }
 
     /// Runs a task that ends with the gateway.
@@ -331,7 +334,7 @@ impl Running {
 
     /// Reads users and pools again; the log says what came of it.
     pub fn reload(&self) {
-        self.inner.reloads.notify_one();
+        self.inner.steering.reloads.ask();
     }
 
     /// Takes no new connections, closes idle ones, and ends when the others

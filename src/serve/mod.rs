@@ -19,6 +19,7 @@ use crate::core::username::Parameters;
 use crate::dial::Dialer;
 use crate::drain::Drain;
 use crate::http1::head::HeadLimits;
+use crate::observe::instruments::Instruments;
 use crate::state::InForce;
 use crate::store::Store;
 
@@ -41,14 +42,15 @@ pub(crate) use http::serve;
 
 /// What every connection may use.
 pub(crate) struct Shared {
-    pub(crate) users: Users,
+    pub(crate) users: Arc<Users>,
     pub(crate) connections: Arc<Connections>,
-    pub(crate) state: InForce,
+    pub(crate) state: Arc<InForce>,
     pub(crate) store: Store,
     pub(crate) dialer: Dialer,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) drain: Drain,
     pub(crate) own: Arc<Own>,
+    pub(crate) instruments: Arc<Instruments>,
     pub(crate) settings: Settings,
 }
 

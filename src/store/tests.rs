@@ -35,10 +35,6 @@ impl PinObserver for Ear {
         self.hear(format!("left {} {} {} {why:?}", pin.session, pin.exit.id, at.as_ms() - START));
     }
 
-    fn extended(&self, before: &Pin, now: &Pin) {
-        assert_eq!(now.lasting(before.expires).version, before.version);
-    }
-
     fn rested(&self, exit: &ExitName, _: &Variant, until: Timestamp) {
         self.hear(format!("rested {} {}", exit.id, until.as_ms() - START));
     }

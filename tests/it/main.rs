@@ -13,6 +13,7 @@
 )]
 
 mod access_log;
+mod admin;
 mod answers;
 mod blame;
 mod bodies;

@@ -320,7 +320,8 @@ proptest! {
 #[test]
 fn a_glance_misses_no_pin_that_stays() {
     let mut pins = Pins::new(7);
-    let key = |n: u32| SessionKey::new("u", "p", &Filter::default(), &SessionId::new(&n.to_string()).unwrap());
+    let key =
+        |n: u32| SessionKey::new("u", "p", &Filter::default(), &SessionId::new(&n.to_string()).unwrap());
     for n in 0..2000 {
         pins.claim(key(n), &pin(0, 0, ms(0), 1000, 0), ms(0));
     }
