@@ -111,7 +111,10 @@ impl Steering {
     /// An instant of the gateway's clock as the wall clock has it now, in ms
     /// since the Unix epoch.
     pub(crate) fn wall_ms(&self, at: Timestamp) -> u64 {
-        let ahead = self.clock.wall().as_ms().wrapping_sub(self.now().as_ms());
-        at.as_ms().wrapping_add(ahead)
+        // The two are read one after the other: what is less than a step of
+        // the clock is that, and would make an instant look different each
+        // time.
+        let ahead = self.clock.wall().as_ms().wrapping_sub(self.now().as_ms()) as i64;
+        at.as_ms().saturating_add_signed((ahead + 50).div_euclid(100) * 100)
     }
 }

@@ -50,5 +50,6 @@ mod rows;
 mod secrets;
 mod slow;
 mod smuggling;
+mod steering;
 mod targets;
 mod users;
