@@ -89,6 +89,8 @@ impl Feed {
                     ("lagged", Ok(lagged.to_string()))
                 }
             },
+            // The process that has taken our place tells from now on.
+            () = self.desk.drain.handed_over() => return None,
             _ = self.tick.tick() => ("stats", serde_json::to_string(&self.stats())),
         };
         Some(Sent::default().event(name).data(data.unwrap_or_default()))

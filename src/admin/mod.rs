@@ -5,6 +5,7 @@
 //! Must not know: `serve`, `dial`; how an act is done (`steer` does it).
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -53,12 +54,17 @@ pub(crate) struct Desk {
 }
 
 /// Serves the API until the gateway is gone.
-pub(crate) fn serve(listener: TcpListener, desk: Desk, token: Option<Secret>) -> impl Future<Output = ()> {
+pub(crate) fn serve(
+    listener: Arc<TcpListener>,
+    desk: Desk,
+    token: Option<Secret>,
+) -> impl Future<Output = ()> {
+    let (beside, drain) = (desk.drain.beside(), desk.drain.clone());
     let local = listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
     let routes = routes(Arc::new(desk), Gate::new(token.as_ref(), local));
     let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     // It answers during the drain, too, and is not waited for.
-    listen::run(listener, Drain::new(), move |wire, _| one(wire, routes, room))
+    listen::run(listener, beside, move |wire, _| one(wire, routes, room, drain))
 }
 
 fn routes(desk: Arc<Desk>, gate: Gate) -> Router {
@@ -84,12 +90,20 @@ fn routes(desk: Arc<Desk>, gate: Gate) -> Router {
         .with_state(desk)
 }
 
-async fn one(wire: Wire, routes: Router, room: Arc<Semaphore>) {
+async fn one(wire: Wire, routes: Router, room: Arc<Semaphore>, drain: Drain) {
     let Ok(_permit) = room.try_acquire() else { return };
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEAD);
-    let served = http.serve_connection(TokioIo::new(wire), TowerToHyperService::new(routes));
-    if let Err(error) = served.await {
+    let mut served = pin!(http.serve_connection(TokioIo::new(wire), TowerToHyperService::new(routes)));
+    let outcome = tokio::select! {
+        outcome = &mut served => outcome,
+        // The next request is for the process that has taken our place.
+        () = drain.handed_over() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = outcome {
         tracing::debug!(%error, "a connection of the admin listener has failed");
     }
 }

@@ -18,18 +18,24 @@ impl Inner {
     pub(super) async fn watch(self: Arc<Self>, mut watch: Watch, mut asked: Asked) {
         loop {
             let mut findings = Vec::new();
-            let mut waiting = Vec::new();
+            let mut waiting = None;
             tokio::select! {
                 () = watch.changed() => {}
                 all = asked.next() => {
-                    waiting = all;
+                    waiting = Some(all);
+                    self.manager.reloading(crate::clock::monotonic_us());
                     findings = self.reload_config().await;
                 }
+                // The new process watches.
+                () = self.shared.drain.handed_over() => return,
             }
             if let Some(watched) = self.reload_pools(&mut findings).await {
                 watch = Watch::new(watched);
             }
-            self.tell(findings, waiting);
+            if waiting.is_some() {
+                self.manager.ready();
+            }
+            self.tell(findings, waiting.unwrap_or_default());
         }
     }
 

@@ -71,6 +71,7 @@ pub(crate) struct Record {
     pub(crate) dns: Option<Duration>,
     /// Of that, for TLS and the upstream's answer.
     pub(crate) handshake: Option<Duration>,
+    forgotten: bool,
 }
 
 impl Record {
@@ -98,7 +99,14 @@ impl Record {
             answered: None,
             dns: None,
             handshake: None,
+            forgotten: false,
         }
+    }
+
+    /// It is not to be written: another process serves the request, and
+    /// records it.
+    pub(crate) fn forget(&mut self) {
+        self.forgotten = true;
     }
 
     /// Notes that the exit is connected.
@@ -145,6 +153,9 @@ fn millis(time: Duration) -> f64 {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if self.forgotten {
+            return;
+        }
         self.count();
         if !tracing::enabled!(target: ACCESS, tracing::Level::INFO) {
             return;

@@ -8,7 +8,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,7 @@ use super::{Steering, Undone};
 use crate::core::exit::Mode;
 use crate::core::pin::ExitName;
 use crate::state::{Switch, Switches};
+use crate::store::Damage;
 
 /// The file, in the state folder.
 const FILE: &str = "switches.json";
@@ -32,12 +33,17 @@ struct Written {
 
 /// What is kept in the folder. A file that cannot be read is put aside, and
 /// what was lost comes with it.
-pub(crate) fn kept(folder: Option<&Path>) -> (Switches, Option<(PathBuf, String)>) {
+pub(crate) fn kept(folder: Option<&Path>) -> (Switches, Option<Damage>) {
     let Some(path) = folder.map(|folder| folder.join(FILE)) else { return Default::default() };
     let text = match fs::read(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => return Default::default(),
-        Err(error) => return (Switches::default(), Some((path, format!("all switches: {error}")))),
+        Err(error) => {
+            return (
+                Switches::default(),
+                Some(Damage { file: path, lost: format!("all switches of exits: {error}") }),
+            );
+        }
     };
     match read(&text) {
         Some(switches) => (switches, None),
@@ -47,14 +53,9 @@ pub(crate) fn kept(folder: Option<&Path>) -> (Switches, Option<(PathBuf, String)
                 Ok(()) => format!("; its bytes are in {}", aside.display()),
                 Err(_) => String::new(),
             };
-            (Switches::default(), Some((path, format!("all switches of exits{kept}"))))
+            (Switches::default(), Some(Damage { file: path, lost: format!("all switches of exits{kept}") }))
         }
     }
-}
-
-/// Says what of the switches was lost.
-pub(crate) fn log_damage((file, lost): &(PathBuf, String)) {
-    tracing::error!(code = "state_damaged", file = %file.display(), lost, "state_damaged");
 }
 
 fn read(text: &[u8]) -> Option<Switches> {

@@ -22,7 +22,7 @@ mod keep;
 pub(crate) mod reload;
 pub(crate) mod sessions;
 
-pub(crate) use keep::{kept, log_damage};
+pub(crate) use keep::kept;
 use reload::Reloads;
 
 /// All that acts need.

@@ -51,5 +51,7 @@ mod secrets;
 mod slow;
 mod smuggling;
 mod steering;
+mod systemd;
 mod targets;
+mod upgrade;
 mod users;
