@@ -16,7 +16,7 @@ use super::gate::Gate;
 use super::{Claim, Left, PinObserver, Receipt, StoreFault};
 use crate::clock::Clock;
 use crate::core::pin::{News, Pin};
-use crate::core::pins::{Claimed, Held, Only, Pins, Repinned};
+use crate::core::pins::{Claimed, Held, Pins};
 use crate::core::session::SessionKey;
 use crate::core::time::Timestamp;
 
@@ -206,79 +206,6 @@ impl Local {
         claim
     }
 
-    pub(super) async fn repin(
-        &self,
-        key: SessionKey,
-        seen: u64,
-        only: Only,
-        mut proposal: Pin,
-    ) -> Result<Option<Claim>, StoreFault> {
-        proposal.version = rand::random();
-        let mut room = match self.room().await {
-            Ok(room) => room,
-            Err(StoreFault::HandedOver) => return Err(StoreFault::HandedOver),
-            // No move then; but perhaps there was one already.
-            Err(fault) => {
-                return self.look(key).filter(|claim| claim.pin.version != seen).map(Some).ok_or(fault);
-            }
-        };
-        let at = self.now();
-        let mut shard = self.shards.of(key);
-        let (mut now, before) = match shard.repin(key, seen, only, &proposal, at) {
-            Repinned::Moved { now, before } => (now, before),
-            Repinned::Lost(held) => return Ok(Some(self.shown(key, held, false))),
-            Repinned::Gone => return Ok(None),
-        };
-        let change =
-            || Change::Moved { key, pin: Box::new(now.pin.clone()), before: Box::new(before.clone()) };
-        match self.push(change, &mut room) {
-            Ok(number) => now.record = number,
-            Err(fault) => {
-                shard.set(key, Some(&before));
-                return Err(fault);
-            }
-        }
-        shard.wrote(key, now.record);
-        let claim = self.shown(key, now, true);
-        drop(shard);
-        self.observer.left(&before.pin, at, Left::Moved);
-        Ok(Some(claim))
-    }
-
-    pub(super) async fn extend(
-        &self,
-        key: SessionKey,
-        seen: u64,
-        expires: Timestamp,
-    ) -> Result<Option<Claim>, StoreFault> {
-        let mut room = self.room().await?;
-        let (claim, before, receipt) = {
-            let mut shard = self.shards.of(key);
-            let (mut now, before) = match shard.extend(key, seen, expires, self.now()) {
-                Repinned::Moved { now, before } => (now, before),
-                Repinned::Lost(held) => return Ok(Some(self.shown(key, held, false))),
-                Repinned::Gone => return Ok(None),
-            };
-            let change =
-                || Change::Extended { key, pin: Box::new(now.pin.clone()), before: Box::new(before.clone()) };
-            match self.push(change, &mut room) {
-                Ok(number) => now.record = number,
-                Err(fault) => {
-                    shard.set(key, Some(&before));
-                    return Err(fault);
-                }
-            }
-            shard.wrote(key, now.record);
-            // That the pin is there proves nothing: it was there before.
-            let receipt = self.receipt(key, None, now.record);
-            (self.shown(key, now, true), before, receipt)
-        };
-        drop(room);
-        self.observer.extended(&before.pin, &claim.pin);
-        receipt.settled().await?;
-        Ok(Some(claim))
-    }
-
     pub(super) async fn end(&self, key: SessionKey) -> Result<Option<Pin>, StoreFault> {
         let mut room = self.room().await?;
         let at = self.now();
@@ -362,7 +289,7 @@ impl Local {
         self.clock.wall().as_ms().wrapping_sub(self.clock.now().as_ms()) as i64
     }
 
-    async fn room(&self) -> Result<Option<Room<'_>>, StoreFault> {
+    pub(super) async fn room(&self) -> Result<Option<Room<'_>>, StoreFault> {
         loop {
             self.gate.pass().await?;
             let Some(disk) = &self.disk else { return Ok(None) };
@@ -408,7 +335,11 @@ impl Local {
     }
 
     /// Hands a change to the disk, if there is one. Under the shard's lock.
-    fn push(&self, change: impl FnOnce() -> Change, room: &mut Option<Room<'_>>) -> Result<u64, StoreFault> {
+    pub(super) fn push(
+        &self,
+        change: impl FnOnce() -> Change,
+        room: &mut Option<Room<'_>>,
+    ) -> Result<u64, StoreFault> {
         match (&self.disk, room) {
             (Some(disk), Some(room)) => disk.push(change(), room),
             _ => Ok(0),
@@ -416,12 +347,12 @@ impl Local {
     }
 
     /// As a request gets it. Under the shard's lock.
-    fn shown(&self, key: SessionKey, held: Held, won: bool) -> Claim {
+    pub(super) fn shown(&self, key: SessionKey, held: Held, won: bool) -> Claim {
         let receipt = self.receipt(key, Some(held.pin.version), held.record);
         Claim { fresh: held.news == News::New, won, receipt, pin: held.pin }
     }
 
-    fn receipt(&self, key: SessionKey, version: Option<u64>, number: u64) -> Receipt {
+    pub(super) fn receipt(&self, key: SessionKey, version: Option<u64>, number: u64) -> Receipt {
         Receipt(self.disk.as_ref().and_then(|disk| disk.receipt(&self.this, key, version, number)))
     }
 }
