@@ -49,5 +49,7 @@ mod rows;
 mod secrets;
 mod slow;
 mod smuggling;
+mod systemd;
 mod targets;
+mod upgrade;
 mod users;
