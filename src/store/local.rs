@@ -21,7 +21,7 @@ use crate::core::session::SessionKey;
 use crate::core::time::Timestamp;
 
 /// A power of two.
-const SHARDS: usize = 64;
+pub(super) const SHARDS: usize = 64;
 /// At most so many pins are swept under one lock.
 const SWEEP: u32 = 1000;
 /// A wall clock that is farther off than was written down is written down.
@@ -48,15 +48,26 @@ impl Shards {
         Self((0..SHARDS).map(|_| Mutex::new(Pins::new(rand::random()))).collect())
     }
 
-    /// The shard of a key. By bits that the shard's own table does not use.
+    /// The shard of a key.
     pub(super) fn of(&self, key: SessionKey) -> MutexGuard<'_, Pins> {
-        let [.., last] = *key.as_bytes();
-        locked(&self.0[usize::from(last) % SHARDS])
+        self.at(shard_of(key))
+    }
+
+    /// The shard with this number.
+    pub(super) fn at(&self, number: usize) -> MutexGuard<'_, Pins> {
+        locked(&self.0[number])
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = MutexGuard<'_, Pins>> {
         self.0.iter().map(locked)
     }
+}
+
+/// The number of a key's shard. By bits that the shard's own table does not
+/// use.
+pub(super) fn shard_of(key: SessionKey) -> usize {
+    let [.., last] = *key.as_bytes();
+    usize::from(last) % SHARDS
 }
 
 impl fmt::Debug for Local {
@@ -231,6 +242,40 @@ impl Local {
         let claim = self.shown(key, now, true);
         drop(shard);
         self.observer.left(&before.pin, at, Left::Moved);
+        Ok(Some(claim))
+    }
+
+    pub(super) async fn extend(
+        &self,
+        key: SessionKey,
+        seen: u64,
+        expires: Timestamp,
+    ) -> Result<Option<Claim>, StoreFault> {
+        let mut room = self.room().await?;
+        let (claim, before, receipt) = {
+            let mut shard = self.shards.of(key);
+            let (mut now, before) = match shard.extend(key, seen, expires, self.now()) {
+                Repinned::Moved { now, before } => (now, before),
+                Repinned::Lost(held) => return Ok(Some(self.shown(key, held, false))),
+                Repinned::Gone => return Ok(None),
+            };
+            let change =
+                || Change::Extended { key, pin: Box::new(now.pin.clone()), before: Box::new(before.clone()) };
+            match self.push(change, &mut room) {
+                Ok(number) => now.record = number,
+                Err(fault) => {
+                    shard.set(key, Some(&before));
+                    return Err(fault);
+                }
+            }
+            shard.wrote(key, now.record);
+            // That the pin is there proves nothing: it was there before.
+            let receipt = self.receipt(key, None, now.record);
+            (self.shown(key, now, true), before, receipt)
+        };
+        drop(room);
+        self.observer.extended(&before.pin, &claim.pin);
+        receipt.settled().await?;
         Ok(Some(claim))
     }
 
