@@ -7,16 +7,19 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Inner;
-use crate::core::fault::{Blame, Fault};
-use crate::core::health::Change;
+use crate::core::fault::Blame;
+use crate::core::pin::ExitName;
 use crate::core::probe::{Probe, Witness, next_turn};
 use crate::core::time::Timestamp;
+use crate::observe::events::Event;
+use crate::serve;
 use crate::state::{LivePool, Pick, Snapshot};
 
 /// So many probes are under way at a time, at most; the others wait.
@@ -122,19 +125,15 @@ impl Inner {
         drop(connection);
         let (now, this) = (self.shared.clock.now(), hash(&exit.name));
         let mut witness = witness.lock().unwrap_or_else(PoisonError::into_inner);
-        let (pool, id) = (&*exit.name.pool, &*exit.name.id);
         match asked {
             Ok(address) => {
                 witness.answered(this, now);
                 if let Some(address) = address
                     && let Some(was) = attempt.learn(&exit, address, now)
                 {
-                    let sessions = attempt.pins();
-                    tracing::warn!(pool, exit = id, %was, is = %address, sessions, "same exit, new address");
+                    self.tell_address(&exit.name, was, address, attempt.pins());
                 }
-                if attempt.succeeded(now).change == Some(Change::Returned) {
-                    tracing::info!(pool, exit = id, "exit is back");
-                }
+                serve::tell_change(&self.shared, &exit, attempt.succeeded(now), None);
             }
             // Dropped, the attempt counts for nothing.
             Err(failed)
@@ -143,21 +142,27 @@ impl Inner {
             Err(failed) => {
                 let blame = if failed.blame == Blame::Token { Blame::Token } else { Blame::Exit };
                 let after = attempt.failed(blame, &failed.fault, &probe.url.target, now);
-                if after.change == Some(Change::Ejected) {
-                    tracing::warn!(pool, exit = id, cause = Fault::detail(&failed.fault), "exit ejected");
-                }
+                serve::tell_change(&self.shared, &exit, after, Some(&failed.fault));
             }
         }
+    }
+
+    fn tell_address(&self, exit: &ExitName, was: IpAddr, is: IpAddr, sessions: u32) {
+        let ExitName { pool, id } = exit;
+        tracing::warn!(pool = &**pool, exit = &**id, %was, %is, sessions, "same exit, new address");
+        let instruments = &self.shared.instruments;
+        instruments.address_changes.one();
+        let (pool, exit) = (pool.clone(), id.clone());
+        instruments.events.tell(|| Event::ExitReaddressed { pool, exit, was, is, sessions });
     }
 }
 
 #[cfg(test)]
 mod tests {
     use crate::core::exit::{Exit, Labels, Mode, Via};
-    use crate::core::pin::ExitName;
     use crate::core::pool::{DialTimeouts, Pool, Pools};
     use crate::core::probe::ProbeUrl;
-    use crate::state::{Exits, InForce};
+    use crate::state::{Exits, InForce, Switches};
 
     use super::*;
 
@@ -191,7 +196,7 @@ mod tests {
     fn a_hundred_thousand_exits_have_a_turn_each_in_a_period_and_no_rush() {
         const EXITS: u32 = 100_000;
         let start = Timestamp::from_ms(1_800_000_000_000);
-        let in_force = InForce::new(pools(EXITS), Arc::new(Exits::default()), start);
+        let in_force = InForce::new(pools(EXITS), Arc::new(Exits::default()), Switches::default(), start);
         let mut plan = Plan::of(in_force.snapshot(), start);
         assert!(plan.next(start).is_none(), "nobody's turn is at once");
         let mut turns = vec![0; EXITS as usize];

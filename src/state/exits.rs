@@ -10,7 +10,6 @@
 //! no lock. The mutexes are held for a few steps and never two at a time.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::IpAddr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +20,8 @@ use tokio::sync::Notify;
 
 use super::learned::Learned;
 use super::room::Sessions;
+use super::tally::{Dials, Latency, Tally};
+use crate::core::code::Code;
 use crate::core::exit::{Exit, Via};
 use crate::core::fault::{Blame, Fault};
 use crate::core::health::{Change, Health, Outcome, Pass, TokenFailures};
@@ -55,6 +56,18 @@ pub struct ExitState {
     pub(super) sessions: Sessions,
     pub(super) addresses: Mutex<InUse>,
     pub(super) learned: Learned,
+    tally: Tally,
+}
+
+/// What the last dial that failed by the exit's fault said.
+#[derive(Clone, Debug)]
+pub struct LastFailure {
+    /// Its code.
+    pub code: Code,
+    /// The sentence that went with it.
+    pub detail: Arc<str>,
+    /// When it was.
+    pub at: Timestamp,
 }
 
 #[derive(Default)]
@@ -65,7 +78,7 @@ struct Checked {
     /// Of the exit that all this was learned about.
     digest: Option<u32>,
     /// What the last failed dial said.
-    last_failure: Option<Arc<str>>,
+    last_failure: Option<LastFailure>,
 }
 
 impl ExitState {
@@ -82,6 +95,7 @@ impl ExitState {
             sessions: Sessions::default(),
             addresses: Mutex::default(),
             learned: Learned::default(),
+            tally: Tally::default(),
         }
     }
 
@@ -126,16 +140,6 @@ impl ExitState {
         self.sessions.pins()
     }
 
-    /// The address that origins see of it, as probes have learned it.
-    pub fn learned_address(&self) -> Option<IpAddr> {
-        self.learned.address()
-    }
-
-    /// How often probes have seen that address change.
-    pub fn address_changes(&self) -> u32 {
-        self.learned.changes()
-    }
-
     /// Until when it is ejected, where it is. A time in the past: the next
     /// request tries it. While one does: in a second.
     pub fn ejected_until(&self, now: Timestamp) -> Option<Timestamp> {
@@ -170,7 +174,7 @@ impl ExitState {
     }
 
     /// Whether a request tries it after an ejection.
-    pub(super) fn is_on_trial(&self) -> bool {
+    pub fn is_on_trial(&self) -> bool {
         self.closed_until.load(Acquire) == ON_TRIAL
     }
 
@@ -185,8 +189,27 @@ impl ExitState {
     }
 
     /// What the last failed dial said.
-    pub(super) fn last_failure(&self) -> Option<Arc<str>> {
+    pub fn last_failure(&self) -> Option<LastFailure> {
         locked(&self.health).last_failure.clone()
+    }
+
+    /// What became of its dials.
+    pub fn dials(&self) -> Dials {
+        self.tally.dials()
+    }
+
+    /// How long connecting has taken of late; `None`: it never did.
+    pub fn latency(&self) -> Option<Latency> {
+        self.tally.latency()
+    }
+
+    /// Forgets its failures: its operator says that it works.
+    pub fn reset(&self) {
+        let mut checked = locked(&self.health);
+        checked.health.reset();
+        checked.tokens = TokenFailures::default();
+        checked.last_failure = None;
+        self.publish(&checked);
     }
 
     /// Begins a dial. `None`: it is ejected, or on trial by another request.
@@ -239,7 +262,7 @@ impl ExitState {
 /// one it counts for nothing, and a trial is free for another request.
 #[must_use]
 pub struct Attempt {
-    live: Arc<ExitState>,
+    pub(super) live: Arc<ExitState>,
     /// Gone once the outcome was told.
     pass: Option<Pass>,
     token: Option<Arc<str>>,
@@ -257,26 +280,14 @@ pub struct After {
 }
 
 impl Attempt {
-    /// An origin saw this address through the exit; what it saw before, where
-    /// that was another. An address of a prefix or of a vendor's token is not
-    /// the exit's.
-    pub fn learn(&self, exit: &Exit, address: IpAddr, now: Timestamp) -> Option<IpAddr> {
-        let is_many = matches!(exit.via, Via::Prefix(_)) || exit.via.is_template();
-        if is_many { None } else { self.live.learned.see(address, now) }
-    }
-
-    /// The address that origins see of the exit, as probes have learned it.
-    pub(super) fn learned_address(&self) -> Option<IpAddr> {
-        self.live.learned.address()
-    }
-
-    /// How many pins the exit holds.
-    pub fn pins(&self) -> u32 {
-        self.live.pins()
+    /// The exit was connected: how long that took.
+    pub fn took(&self, time: Duration) {
+        self.live.tally.took(time);
     }
 
     /// The target was reached: ends every count.
     pub fn succeeded(mut self, now: Timestamp) -> After {
+        self.live.tally.worked.fetch_add(1, Relaxed);
         if self.pass == Some(Pass::Free) && self.live.spotless.load(Acquire) {
             self.pass = None;
             return After::default();
@@ -290,8 +301,12 @@ impl Attempt {
     /// The dial failed, by whose doing the caller knows. `target` is what was
     /// dialled.
     pub fn failed(mut self, blame: Blame, fault: &Fault, target: &Target, now: Timestamp) -> After {
-        if blame != Blame::Target {
-            locked(&self.live.health).last_failure = Some(fault.detail().into());
+        if blame == Blame::Target {
+            self.live.tally.target_failed.fetch_add(1, Relaxed);
+        } else {
+            self.live.tally.failed.fetch_add(1, Relaxed);
+            let last = LastFailure { code: fault.code(), detail: fault.detail().into(), at: now };
+            locked(&self.live.health).last_failure = Some(last);
         }
         match blame {
             Blame::Target => self.report(Outcome::TargetFailed, now),
@@ -319,8 +334,10 @@ impl Attempt {
         let mut checked = locked(&self.live.health);
         let policy = checked.policy;
         let change = self.pass.take().and_then(|pass| checked.health.report(pass, outcome, &policy, now));
-        if change == Some(Change::Returned) {
-            self.live.since.store(now.as_ms(), Relaxed);
+        match change {
+            Some(Change::Returned) => self.live.since.store(now.as_ms(), Relaxed),
+            Some(Change::Ejected) => drop(self.live.tally.ejections.fetch_add(1, Relaxed)),
+            None => {}
         }
         self.live.publish(&checked);
         After { ejected_until: checked.health.ejected_until(), change, token_lost: false }
@@ -341,6 +358,14 @@ impl Drop for Attempt {
 #[must_use]
 pub struct ConnectionGuard {
     live: Arc<ExitState>,
+}
+
+impl ConnectionGuard {
+    /// So many bytes went through it, from the client and to it.
+    pub fn moved(&self, up: u64, down: u64) {
+        self.live.tally.up.fetch_add(up, Relaxed);
+        self.live.tally.down.fetch_add(down, Relaxed);
+    }
 }
 
 impl Drop for ConnectionGuard {

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use arc_swap::ArcSwapOption;
 
-use super::exits::locked;
+use super::exits::{Attempt, ExitState, locked};
+use crate::core::exit::{Exit, Via};
 use crate::core::pin::Pin;
 use crate::core::time::Timestamp;
 
@@ -78,5 +79,32 @@ impl Learned {
 
     fn is_older(&self, pin: &Pin) -> bool {
         pin.made.as_ms() < self.changed.load(Acquire)
+    }
+}
+
+impl ExitState {
+    /// The address that origins see of it, as probes have learned it.
+    pub fn learned_address(&self) -> Option<IpAddr> {
+        self.learned.address()
+    }
+
+    /// How often probes have seen that address change.
+    pub fn address_changes(&self) -> u32 {
+        self.learned.changes()
+    }
+}
+
+impl Attempt {
+    /// An origin saw this address through the exit; what it saw before, where
+    /// that was another. An address of a prefix or of a vendor's token is not
+    /// the exit's.
+    pub fn learn(&self, exit: &Exit, address: IpAddr, now: Timestamp) -> Option<IpAddr> {
+        let is_many = matches!(exit.via, Via::Prefix(_)) || exit.via.is_template();
+        if is_many { None } else { self.live.learned.see(address, now) }
+    }
+
+    /// How many pins the exit holds.
+    pub fn pins(&self) -> u32 {
+        self.live.pins()
     }
 }

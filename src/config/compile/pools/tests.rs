@@ -179,8 +179,11 @@ fn probes_are_read_and_judged() {
     check_pools(
         &pool(r#"{"address_change":"fail"}"#),
         &[
-            "pools.json:1:76: pools[0].health.address_change: expected \"probe\" beside it: without probes no change is seen",
+            "pools.json:1:69: pools[0].health.address_change: expected \"probe\" beside it: without probes no change is seen",
         ],
     );
-    check_pools(&pool(r#"{"probe":{}}"#), &["pools.json:1:65: pools[0].health.probe: missing field \"url\""]);
+    check_pools(
+        &pool(r#"{"probe":{}}"#),
+        &["pools.json:1:60: pools[0].health.probe: the field \"url\" is missing"],
+    );
 }
