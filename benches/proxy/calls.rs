@@ -56,7 +56,7 @@ async fn count(peer: &Peer, load: Load) -> Calls {
     load.run(through, peer.pid()).await;
     let counting = Counting::start(peer).await;
     load.run(through, peer.pid()).await;
-    counting.end(load.units()).await
+    counting.end(load.units_in_all()).await
 }
 
 fn calls_table(what: &str, columns: &[(String, Calls)]) -> String {

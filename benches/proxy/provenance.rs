@@ -4,7 +4,7 @@ use std::fs;
 
 /// In one line.
 pub(crate) fn line(rounds: usize) -> String {
-    let rounds = if rounds > 1 { format!(", {rounds} rounds") } else { String::new() };
+    let rounds = if rounds > 1 { format!(", at most {rounds} rounds") } else { String::new() };
     format!("{}{rounds}: `{}`", machine(), command())
 }
 
