@@ -20,6 +20,7 @@ mod bodies;
 mod broken_off;
 mod claim;
 mod cli;
+mod cli_remote;
 mod connect;
 mod crash;
 mod cves;
