@@ -26,7 +26,9 @@ mod manual;
 mod operate;
 mod remote;
 mod run;
+mod show;
 mod table;
+mod top;
 mod watch;
 
 /// Run-time failure.
@@ -100,6 +102,8 @@ enum Command {
     Users(operate::Users),
     /// Has a running gateway read its files again.
     Reload(operate::Reload),
+    /// Shows a running gateway live: pools, exits, sessions, users, errors.
+    Top(top::Top),
     /// Prints a shell's completions.
     Completions {
         /// For which shell.
@@ -135,6 +139,7 @@ pub fn main() -> ExitCode {
         Some(Command::Sessions(sessions)) => wait(operate::sessions(sessions)),
         Some(Command::Users(users)) => wait(operate::users(users)),
         Some(Command::Reload(reload)) => wait(operate::reload(reload)),
+        Some(Command::Top(top)) => wait(top::top(top)),
         Some(Command::Completions { shell }) => manual::completions(Arguments::command(), shell),
         Some(Command::Man { out }) => manual::man(Arguments::command(), out.as_deref()),
     };
@@ -143,7 +148,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // What is wrong with a credential has been printed with its place,
             // and to a program what the gateway said.
-            if !error.is::<Mistaken>() && !error.is::<operate::Told>() {
+            if !error.is::<Mistaken>() && !error.is::<show::Told>() {
                 eprintln!("moorgate: {error:#}");
             }
             ExitCode::from(status(&error))

@@ -1,7 +1,7 @@
 //! The command line over the operator's API (SPEC §7): `pools`, `exits`,
-//! `sessions`, `users`, `reload`, completions and manual pages.
+//! `sessions`, `users`, `reload`, `top`, completions and manual pages.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -177,19 +177,19 @@ fn a_name_must_mean_one_session() {
 
 #[test]
 fn an_exit_is_switched_and_a_dry_run_only_says_so() {
-    let gateway = Setup::new(json!([{ "id": "a/b c", "via": "127.0.0.5" }, "127.0.0.6"])).start();
-    let state = || look(&gateway, "/v1/exits/p/a%2Fb%20c")["state"].clone();
-    let would = ok(&gateway, &["exits", "off", "p/a/b c", "--dry-run"]);
-    assert!(would.starts_with("p/a/b c would be off (was active)\n0 sessions"), "{would}");
+    let gateway = Setup::new(json!([{ "id": "a/b?c", "via": "127.0.0.5" }, "127.0.0.6"])).start();
+    let state = || look(&gateway, "/v1/exits/p/a%2Fb%3Fc")["state"].clone();
+    let would = ok(&gateway, &["exits", "off", "p/a/b?c", "--dry-run"]);
+    assert!(would.starts_with("p/a/b?c would be off (was active)\n0 sessions"), "{would}");
     assert_eq!(state(), "active");
-    assert!(ok(&gateway, &["exits", "off", "p/a/b c"]).starts_with("p/a/b c is off (was active)\n"));
+    assert!(ok(&gateway, &["exits", "off", "p/a/b?c"]).starts_with("p/a/b?c is off (was active)\n"));
     assert_eq!(state(), "off");
-    assert_eq!(json(&gateway, &["exits", "drain", "p/a/b c"])["state"], "drain");
-    ok(&gateway, &["exits", "active", "p/a/b c"]);
-    ok(&gateway, &["exits", "reset", "p/a/b c"]);
+    assert_eq!(json(&gateway, &["exits", "drain", "p/a/b?c"])["state"], "drain");
+    ok(&gateway, &["exits", "active", "p/a/b?c"]);
+    ok(&gateway, &["exits", "reset", "p/a/b?c"]);
     assert_eq!(state(), "active");
     fails(&tell(&gateway, &["exits", "off", "nowhere"]), 2, &["expected POOL/ID"]);
-    fails(&tell(&gateway, &["exits", "--pool", "p", "off", "p/a/b c"]), 2, &["for the list"]);
+    fails(&tell(&gateway, &["exits", "--pool", "p", "off", "p/a/b?c"]), 2, &["for the list"]);
     fails(&tell(&gateway, &["exits", "off", "q/x"]), 1, &["There is no such pool: "]);
     let said = tell(&gateway, &["exits", "off", "q/x", "--json"]);
     let problem: Value = serde_json::from_str(&said.out).unwrap();
@@ -276,6 +276,38 @@ fn a_watch_shows_it_again_until_it_is_interrupted() {
     let mut first = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
     assert!(first.starts_with("EXIT  "), "{first}");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+/// `script` (of the essential package bsdutils) is the terminal.
+#[test]
+fn top_takes_a_terminal_and_gives_it_back() {
+    let gateway = Setup::addresses(1).start();
+    fails(&tell(&gateway, &["top"]), 2, &["needs a terminal"]);
+    let command = format!("stty rows 20 cols 100; exec {MOORGATE} top --admin {}", gateway.admin());
+    let mut child = Command::new("script")
+        .args(["-qefc", &command, "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("script (Debian package bsdutils)");
+    let mut keys = child.stdin.take().unwrap();
+    let mut screen = child.stdout.take().unwrap();
+    let mut drawn = Vec::new();
+    let mut until = |word: &str| {
+        let mut piece = [0; 4096];
+        while !String::from_utf8_lossy(&drawn).contains(word) {
+            let read = screen.read(&mut piece).unwrap();
+            assert!(read > 0, "no {word:?} in {}", String::from_utf8_lossy(&drawn));
+            drawn.extend_from_slice(&piece[..read]);
+        }
+    };
+    until("ROTATION");
+    keys.write_all(b"2").unwrap();
+    until("healthy");
+    keys.write_all(b"q").unwrap();
+    until("\u{1b}[?1049l");
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
