@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::lists::{Filters, List, reload_line};
 use super::remote::{Client, Gateway, Problem, Unanswered};
 use super::table::Table;
-use super::watch::{Screen, Watch};
+use super::watch::Watch;
 
 /// How the answer is told.
 #[derive(Args, Clone, Debug, Default)]
@@ -76,7 +76,7 @@ pub(super) async fn show(
     watch: &Watch,
     asking: &Asking,
 ) -> anyhow::Result<()> {
-    let Some(mut screen) = watch.screen(asking.json) else {
+    let Some(mut screen) = watch.screen(asking.json)? else {
         let shown = match asking.json {
             true => write_json(client, list, filters, &mut io::stdout().lock(), true).await,
             false => write_table(client, list, filters, &mut io::stdout().lock()).await,
@@ -86,10 +86,14 @@ pub(super) async fn show(
     let mut first = true;
     loop {
         let mut text = Vec::new();
-        let shown = match asking.json {
-            true => write_json(client, list, filters, &mut text, false).await,
-            false => write_page(client, list, filters, &screen, &mut text).await,
+        let rows = screen.rows();
+        let made = async {
+            match asking.json {
+                true => write_json(client, list, filters, &mut text, false).await,
+                false => write_page(client, list, filters, rows, &mut text).await,
+            }
         };
+        let Some(shown) = screen.unless_interrupted(made).await else { return Ok(()) };
         match asking.shown(shown) {
             // Later it may be a gateway that starts again.
             Err(error) if first => return Err(error),
@@ -149,10 +153,10 @@ async fn write_page(
     client: &mut Client,
     list: &List,
     filters: &Filters<'_>,
-    screen: &Screen,
+    rows: u32,
     out: &mut impl Write,
 ) -> Result<(), Unshown> {
-    let page = list.page(client, filters, None, Some(screen.rows())).await?;
+    let page = list.page(client, filters, None, Some(rows)).await?;
     out.write_all(Table::new(list.columns).part(&page.rows, true).as_bytes())?;
     if page.next.is_some() {
         writeln!(out, "… and more")?;

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::Args;
 use ratatui::crossterm::terminal;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Rows where there is no terminal to count them.
 const ROWS: u32 = 1000;
@@ -36,6 +37,8 @@ pub(super) struct Screen {
     gap: &'static str,
     /// Why the last showing failed.
     excuse: Option<String>,
+    /// Ctrl-C, also while nobody waits for it.
+    interrupt: Signal,
 }
 
 impl Watch {
@@ -44,10 +47,18 @@ impl Watch {
     }
 
     /// The screen, where it is asked for.
-    pub(super) fn screen(&self, json: bool) -> Option<Screen> {
-        let every = Duration::from_secs(self.watch?);
-        let wipes = !json && io::stdout().is_terminal();
-        Some(Screen { every, wipes, gap: if json { "" } else { "\n" }, excuse: None })
+    ///
+    /// # Errors
+    /// The system does not tell signals.
+    pub(super) fn screen(&self, json: bool) -> io::Result<Option<Screen>> {
+        let Some(seconds) = self.watch else { return Ok(None) };
+        Ok(Some(Screen {
+            every: Duration::from_secs(seconds),
+            wipes: !json && io::stdout().is_terminal(),
+            gap: if json { "" } else { "\n" },
+            excuse: None,
+            interrupt: signal(SignalKind::interrupt())?,
+        }))
     }
 }
 
@@ -90,10 +101,18 @@ impl Screen {
     }
 
     /// Waits for the next time; `false` when it is to end.
-    pub(super) async fn pause(&self) -> bool {
+    pub(super) async fn pause(&mut self) -> bool {
         tokio::select! {
             () = tokio::time::sleep(self.every) => true,
-            _ = tokio::signal::ctrl_c() => false,
+            _ = self.interrupt.recv() => false,
+        }
+    }
+
+    /// What comes of a showing's making; none when it is to end.
+    pub(super) async fn unless_interrupted<T>(&mut self, made: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            made = made => Some(made),
+            _ = self.interrupt.recv() => None,
         }
     }
 }
