@@ -4,10 +4,15 @@
 //! Must not know: what a request makes of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Inner, entries, warn_of};
-use crate::config::watch::Watch;
-use crate::config::{self, Config};
+use crate::config::watch::{Watch, Watched};
+use crate::config::{self, Config, Findings};
+use crate::state::Retired;
+
+/// How often is looked whether old pools are still in use.
+const RETIRE: Duration = Duration::from_millis(100);
 
 impl Inner {
     /// Reloads the pools whenever their files change; on demand, what can be
@@ -18,15 +23,14 @@ impl Inner {
                 () = watch.changed() => {}
                 () = self.reloads.notified() => self.reload_config().await,
             }
-            let config = self.config.load_full();
-            let reloaded = tokio::task::spawn_blocking(move || config::load_pools(&config)).await;
+            let inner = self.clone();
+            // Not on a worker: a large pool takes a while.
+            let reloaded = tokio::task::spawn_blocking(move || inner.reload_pools()).await;
             let watched = match reloaded {
-                Ok(Ok(loaded)) => {
-                    warn_of(&loaded.warnings);
-                    let pools = loaded.pools.iter().count();
-                    self.shared.state.replace(loaded.pools, self.shared.clock.now());
-                    tracing::info!(pools, "pools reloaded");
-                    loaded.watched
+                Ok(Ok((watched, retired))) => {
+                    let inner = self.clone();
+                    self.until_end(async move { inner.retire(retired).await });
+                    watched
                 }
                 Ok(Err(findings)) => {
                     for finding in findings.iter() {
@@ -40,6 +44,30 @@ impl Inner {
                 }
             };
             watch = Watch::new(watched);
+        }
+    }
+
+    /// Reads the pools and puts them into force, if there is nothing wrong
+    /// with them.
+    fn reload_pools(&self) -> Result<(Watched, Retired), Findings> {
+        let loaded = config::load_pools(&self.config.load())?;
+        warn_of(&loaded.warnings);
+        let pools = loaded.pools.iter().count();
+        let retired = self.shared.state.replace(loaded.pools, self.shared.clock.now());
+        tracing::info!(pools, "pools reloaded");
+        Ok((loaded.watched, retired))
+    }
+
+    /// Forgets pools once no request goes by them: to tidy up takes a while,
+    /// too, and would be the work of whichever request is the last.
+    async fn retire(&self, retired: Retired) {
+        while retired.are_in_use() {
+            tokio::time::sleep(RETIRE).await;
+        }
+        let now = self.shared.clock.now();
+        let ended = tokio::task::spawn_blocking(move || retired.end(now)).await;
+        if let Err(error) = ended {
+            tracing::error!(%error, "the old pools were not tidied up");
         }
     }
 

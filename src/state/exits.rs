@@ -10,14 +10,17 @@
 //! no lock. The mutexes are held for a few steps and never two at a time.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::IpAddr;
+use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand::Rng;
 use tokio::sync::Notify;
 
+use super::lanes::{Lane, Listener, Need};
 use super::room::Sessions;
 use crate::core::exit::{Exit, Via};
 use crate::core::fault::{Blame, Fault};
@@ -50,6 +53,12 @@ pub struct ExitState {
     since: AtomicU64,
     health: Mutex<Checked>,
     trial_over: Notify,
+    /// Whether `listeners` has any.
+    heard: AtomicBool,
+    /// Lanes that found it closed.
+    listeners: Mutex<Vec<Listener>>,
+    /// The low half of the last address that an unpinned request got.
+    last_address: AtomicU64,
     pub(super) sessions: Sessions,
     pub(super) addresses: Mutex<InUse>,
 }
@@ -76,6 +85,9 @@ impl ExitState {
             since: AtomicU64::new(0),
             health: Mutex::default(),
             trial_over: Notify::new(),
+            heard: AtomicBool::new(false),
+            listeners: Mutex::default(),
+            last_address: AtomicU64::new(0),
             sessions: Sessions::default(),
             addresses: Mutex::default(),
         }
@@ -102,6 +114,8 @@ impl ExitState {
         checked.policy = policy;
         checked.digest = Some(exit.digest);
         self.publish(&checked);
+        drop(checked);
+        self.opened();
     }
 
     /// Whether anything but the registry and pools still counts on it.
@@ -133,6 +147,58 @@ impl ExitState {
     pub fn is_open(&self, now: Timestamp) -> bool {
         let until = self.closed_until.load(Acquire);
         until == OPEN || until <= now.as_ms()
+    }
+
+    /// What keeps every such request from using it: until an instant, or
+    /// until something else happens first that [`ExitState::opened`] tells.
+    /// `None`: nothing does.
+    pub(super) fn closed(&self, need: Need, now: Timestamp) -> Option<Option<Timestamp>> {
+        let ejected = match self.closed_until.load(Acquire) {
+            OPEN => None,
+            ON_TRIAL => return Some(None),
+            until => Some(Timestamp::from_ms(until)).filter(|until| *until > now),
+        };
+        let full = need != Need::Request && !self.sessions.has_room(now);
+        if !self.has_connection() || (full && self.sessions.rests_until().is_none()) {
+            return Some(None);
+        }
+        let rests = self.sessions.rests_until().filter(|_| full);
+        ejected.max(rests).map(Some)
+    }
+
+    /// This lane is to hear when it opens.
+    pub(super) fn tell(&self, lane: &Arc<Lane>, exit: u32) {
+        let mut listeners = locked(&self.listeners);
+        let this = Arc::as_ptr(lane);
+        if !listeners.iter().any(|(lane, _)| lane.as_ptr() == this) {
+            // Lanes of a pool that was replaced are gone.
+            listeners.retain(|(lane, _)| lane.strong_count() > 0);
+            listeners.push((Arc::downgrade(lane), exit));
+        }
+        self.heard.store(true, Relaxed);
+        drop(listeners);
+        // With the one in `opened`: either a change that came before is seen
+        // by who looks next, or whoever made it sees that somebody listens.
+        fence(SeqCst);
+    }
+
+    /// Something that stood against it does so no more: to be called after
+    /// every change that may open it.
+    pub(super) fn opened(&self) {
+        fence(SeqCst);
+        if !self.heard.load(Relaxed) {
+            return;
+        }
+        let listeners = {
+            let mut listeners = locked(&self.listeners);
+            self.heard.store(false, Relaxed);
+            std::mem::take(&mut *listeners)
+        };
+        for (lane, exit) in listeners {
+            if let Some(lane) = lane.upgrade() {
+                lane.open(exit);
+            }
+        }
     }
 
     /// Whether one more connection fits.
@@ -197,9 +263,19 @@ impl ExitState {
         Some(ConnectionGuard { live: self.clone() })
     }
 
-    /// An address for a request without a session, where it has a prefix.
-    pub(super) fn next_address(&self, rng: &mut impl Rng) -> Option<std::net::IpAddr> {
-        locked(&self.addresses).next(rng)
+    /// An address for a request without a session: another one than the last,
+    /// where there is another.
+    pub(super) fn next_address(&self, addresses: &Addresses, rng: &mut impl Rng) -> IpAddr {
+        let place = addresses.draw(rng);
+        let half = |place: u128| (place & u128::from(u64::MAX)) as u64;
+        // Never 0, which is none.
+        let mark = |place: u128| half(place).wrapping_add(1).max(1);
+        if self.last_address.swap(mark(place), Relaxed) != mark(place) {
+            return addresses.nth(place);
+        }
+        let next = (place + 1) % addresses.count();
+        self.last_address.store(mark(next), Relaxed);
+        addresses.nth(next)
     }
 
     /// Makes what `health` says readable without its lock.
@@ -213,6 +289,9 @@ impl ExitState {
         let before = self.closed_until.swap(closed_until, AcqRel);
         if before == ON_TRIAL && closed_until != ON_TRIAL {
             self.trial_over.notify_waiters();
+        }
+        if before != closed_until {
+            self.opened();
         }
         self.spotless.store(checked.health.is_spotless() && checked.tokens.is_empty(), Release);
     }
@@ -311,6 +390,9 @@ pub struct ConnectionGuard {
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.live.connections.fetch_sub(1, Relaxed);
+        if self.live.max_connections.load(Relaxed) > 0 {
+            self.live.opened();
+        }
     }
 }
 

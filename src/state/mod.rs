@@ -7,6 +7,7 @@
 //!
 //! A request loads one [`Snapshot`] and keeps to it.
 
+mod board;
 mod exits;
 mod hold;
 mod lanes;
@@ -16,6 +17,7 @@ mod room;
 mod sight;
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
@@ -29,17 +31,29 @@ use crate::core::pin::{ExitName, Pin};
 use crate::core::pool::{Pool, Pools};
 use crate::core::time::Timestamp;
 
-/// Every exit that is in a pool or that something still counts on.
-#[derive(Default)]
-pub struct Exits(RwLock<HashMap<ExitName, Arc<ExitState>>>);
+/// The registry is in so many parts, so that to go through it holds up
+/// nobody for long.
+const SHARDS: usize = 64;
+
+/// Every exit that is in a pool or that something still counts on, for who
+/// knows but its name: the store's pins, and pools that come into force. A
+/// request has its exits' states in its snapshot, and asks here for none.
+pub struct Exits([RwLock<HashMap<ExitName, Arc<ExitState>>>; SHARDS], RandomState);
+
+impl Default for Exits {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| RwLock::default()), RandomState::new())
+    }
+}
 
 impl Exits {
     /// The state of an exit; of one never heard of, a fresh one.
     pub fn state(&self, name: &ExitName) -> Arc<ExitState> {
-        if let Some(known) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+        let shard = &self.0[usize::try_from(self.1.hash_one(name)).unwrap_or(0) % SHARDS];
+        if let Some(known) = shard.read().unwrap_or_else(PoisonError::into_inner).get(name) {
             return known.clone();
         }
-        let mut exits = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut exits = shard.write().unwrap_or_else(PoisonError::into_inner);
         exits.entry(name.clone()).or_insert_with(|| Arc::new(ExitState::new())).clone()
     }
 
@@ -63,8 +77,10 @@ impl Exits {
 
     /// Forgets exits that are in no pool and that nothing counts on.
     fn prune(&self, now: Timestamp) {
-        let mut exits = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        exits.retain(|_, state| Arc::strong_count(state) > 1 || state.is_needed(now));
+        for shard in &self.0 {
+            let mut exits = shard.write().unwrap_or_else(PoisonError::into_inner);
+            exits.retain(|_, state| Arc::strong_count(state) > 1 || state.is_needed(now));
+        }
     }
 }
 
@@ -78,28 +94,57 @@ impl InForce {
     /// Puts the first pools into force. Their exits count as long known.
     pub fn new(pools: Pools, exits: Arc<Exits>, now: Timestamp) -> Self {
         let in_force = Self { snapshot: ArcSwap::default(), exits };
-        in_force.replace(pools, now);
+        in_force.replace(pools, now).end(now);
         in_force
     }
 
     /// Puts other pools into force at once, for requests to come. Exits of
     /// the same name go on as they are; rotations of a pool whose exits are
-    /// the same go on where they were. Not to be called by two at a time.
-    pub fn replace(&self, pools: Pools, now: Timestamp) {
+    /// the same go on where they were.
+    ///
+    /// This takes a while in a large pool, so it is not for a thread that
+    /// serves requests, nor is what is left: pools that are no more in force,
+    /// to be given to [`Retired::end`]. Not to be called by two at a time.
+    pub fn replace(&self, pools: Pools, now: Timestamp) -> Retired {
         let before = self.snapshot.load_full();
+        let pools = pools.sharing(&before.pools);
         let live = |pool: &Arc<Pool>| {
             let predecessor = before.by_name.get(&pool.name).map(|live| &**live);
-            Arc::new(LivePool::new(pool.clone(), predecessor, |name| self.exits.state(name), now))
+            let live = LivePool::new(pool.clone(), predecessor, |name| self.exits.state(name), now);
+            live.warm(&mut rand::rng());
+            Arc::new(live)
         };
         let by_name = pools.iter().map(|pool| (pool.name.clone(), live(pool))).collect();
         self.snapshot.store(Arc::new(Snapshot { pools, by_name }));
-        drop(before);
-        self.exits.prune(now);
+        Retired { before, exits: self.exits.clone() }
     }
 
     /// What is in force now.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
+    }
+}
+
+/// Pools that are no more in force. Requests that began with them may go on
+/// by them for a while.
+#[must_use]
+pub struct Retired {
+    before: Arc<Snapshot>,
+    exits: Arc<Exits>,
+}
+
+impl Retired {
+    /// Whether some request still goes by them: then it would be the last of
+    /// those that tidied up.
+    pub fn are_in_use(&self) -> bool {
+        Arc::strong_count(&self.before) > 1
+    }
+
+    /// Forgets them, and exits that are in no pool and that nothing counts
+    /// on.
+    pub fn end(self, now: Timestamp) {
+        drop(self.before);
+        self.exits.prune(now);
     }
 }
 
