@@ -147,10 +147,9 @@ impl<'a> Route<'a> {
             }
         };
         let not: Vec<_> = self.tried.iter().chain([&claim.pin.exit]).cloned().collect();
-        let was = self.pool.pool.exit(&claim.pin.exit.id);
         let ask = NewPin {
             ttl: left(&claim.pin, self.now()),
-            address: claim.pin.variant.address().or_else(|| was.and_then(|exit| exit.address)),
+            address: self.address_of(&claim.pin),
             siblings_only,
             ..self.new_pin(&not)
         };
@@ -199,8 +198,11 @@ impl<'a> Route<'a> {
     }
 
     fn address_of(&self, pin: &Pin) -> Option<std::net::IpAddr> {
-        let exit = self.pool.pool.exit(&pin.exit.id);
-        pin.variant.address().or_else(|| exit.and_then(|exit| exit.address))
+        let known = || match self.pool.pool.exit(&pin.exit.id) {
+            Some(exit) => exit.address,
+            None => self.shared.state.address(&pin.exit),
+        };
+        pin.variant.address().or_else(known)
     }
 
     fn new_pin<'n>(&'n self, not: &'n [ExitName]) -> NewPin<'n> {

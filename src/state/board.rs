@@ -47,6 +47,11 @@ impl Board {
         }
     }
 
+    /// Whether a member of a group is open.
+    pub(super) fn is_open(&self, group: usize, index: u32) -> bool {
+        self.groups.get(group).is_some_and(|bits| bits.has(index))
+    }
+
     /// How many members of a group are open.
     pub(super) fn open(&self, group: usize) -> u32 {
         self.groups.get(group).map_or(0, Bits::count)
@@ -109,6 +114,11 @@ impl Bits {
         u32::try_from(self.total.load(Acquire)).unwrap_or(0)
     }
 
+    fn has(&self, number: u32) -> bool {
+        let word = self.words.get((number / WORD) as usize);
+        word.is_some_and(|word| word.load(Acquire) >> (number % WORD) & 1 == 1)
+    }
+
     /// Whether that changed anything.
     fn set(&self, number: u32, is_in: bool) -> bool {
         let Some(word) = self.words.get((number / WORD) as usize) else { return false };
@@ -137,7 +147,7 @@ impl Bits {
         // Up as long as no neighbour has any; down into the first that has.
         let mut level = 0;
         loop {
-            match (at..self.end(level, at)).find(|at| self.has(level, *at)) {
+            match (at..self.end(level, at)).find(|at| self.has_any(level, *at)) {
                 Some(found) if level == 0 => {
                     let word = self.words[found].load(Acquire);
                     if word != 0 {
@@ -189,7 +199,7 @@ impl Bits {
         if level == self.counts.len() { len } else { ((at / FANOUT + 1) * FANOUT).min(len) }
     }
 
-    fn has(&self, level: usize, at: usize) -> bool {
+    fn has_any(&self, level: usize, at: usize) -> bool {
         self.count_at(level, at) > 0
     }
 
@@ -234,6 +244,7 @@ mod tests {
                 let n = n % bound as u32;
                 let changed = if is_in { set.insert(n) } else { set.remove(&n) };
                 prop_assert_eq!(bits.set(n, is_in), changed);
+                prop_assert_eq!(bits.has(n), is_in);
                 prop_assert_eq!(bits.count() as usize, set.len());
                 let (from, at) = (n.saturating_sub(100), n as usize % (set.len() + 1));
                 prop_assert_eq!(bits.next(from), set.range(from..).next().copied());

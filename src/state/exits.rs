@@ -7,20 +7,21 @@
 //! `pools` when they come into force.
 //!
 //! What a choice looks at are atomics; a healthy exit costs a few loads and
-//! no lock. The mutexes are held for a few steps and never two at a time.
+//! no lock. The mutexes are held for a few steps, and behind one of them at
+//! most the listeners' is taken.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
-use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, fence};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rand::Rng;
 use tokio::sync::Notify;
 
-use super::lanes::{Lane, Listener, Need};
+use super::lanes::{Lane, Need};
+use super::listeners::Listeners;
 use super::room::Sessions;
 use crate::core::exit::{Exit, Via};
 use crate::core::fault::{Blame, Fault};
@@ -53,10 +54,8 @@ pub struct ExitState {
     since: AtomicU64,
     health: Mutex<Checked>,
     trial_over: Notify,
-    /// Whether `listeners` has any.
-    heard: AtomicBool,
     /// Lanes that found it closed.
-    listeners: Mutex<Vec<Listener>>,
+    listeners: Listeners,
     /// The low half of the last address that an unpinned request got.
     last_address: AtomicU64,
     pub(super) sessions: Sessions,
@@ -72,6 +71,8 @@ struct Checked {
     digest: Option<u32>,
     /// What the last failed dial said.
     last_failure: Option<Arc<str>>,
+    /// What origins see, for pins that are left when it goes.
+    address: Option<IpAddr>,
 }
 
 impl ExitState {
@@ -85,8 +86,7 @@ impl ExitState {
             since: AtomicU64::new(0),
             health: Mutex::default(),
             trial_over: Notify::new(),
-            heard: AtomicBool::new(false),
-            listeners: Mutex::default(),
+            listeners: Listeners::default(),
             last_address: AtomicU64::new(0),
             sessions: Sessions::default(),
             addresses: Mutex::default(),
@@ -113,6 +113,7 @@ impl ExitState {
         }
         checked.policy = policy;
         checked.digest = Some(exit.digest);
+        checked.address = exit.address;
         self.publish(&checked);
         drop(checked);
         self.opened();
@@ -168,37 +169,13 @@ impl ExitState {
 
     /// This lane is to hear when it opens.
     pub(super) fn tell(&self, lane: &Arc<Lane>, exit: u32) {
-        let mut listeners = locked(&self.listeners);
-        let this = Arc::as_ptr(lane);
-        if !listeners.iter().any(|(lane, _)| lane.as_ptr() == this) {
-            // Lanes of a pool that was replaced are gone.
-            listeners.retain(|(lane, _)| lane.strong_count() > 0);
-            listeners.push((Arc::downgrade(lane), exit));
-        }
-        self.heard.store(true, Relaxed);
-        drop(listeners);
-        // With the one in `opened`: either a change that came before is seen
-        // by who looks next, or whoever made it sees that somebody listens.
-        fence(SeqCst);
+        self.listeners.add(lane, exit);
     }
 
     /// Something that stood against it does so no more: to be called after
     /// every change that may open it.
     pub(super) fn opened(&self) {
-        fence(SeqCst);
-        if !self.heard.load(Relaxed) {
-            return;
-        }
-        let listeners = {
-            let mut listeners = locked(&self.listeners);
-            self.heard.store(false, Relaxed);
-            std::mem::take(&mut *listeners)
-        };
-        for (lane, exit) in listeners {
-            if let Some(lane) = lane.upgrade() {
-                lane.open(exit);
-            }
-        }
+        self.listeners.tell();
     }
 
     /// Whether one more connection fits.
@@ -236,6 +213,11 @@ impl ExitState {
     /// What the last failed dial said.
     pub(super) fn last_failure(&self) -> Option<Arc<str>> {
         locked(&self.health).last_failure.clone()
+    }
+
+    /// The address that origins see or, once it is in no pool, saw.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        locked(&self.health).address
     }
 
     /// Begins a dial. `None`: it is ejected, or on trial by another request.

@@ -13,7 +13,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use arc_swap::ArcSwap;
 use rand::{Rng, RngExt};
@@ -291,6 +291,3 @@ impl Turns for Lane {
         self.next.fetch_max(position, Relaxed);
     }
 }
-
-/// A lane that is to be told when an exit opens.
-pub(super) type Listener = (Weak<Lane>, u32);

@@ -11,6 +11,7 @@ mod board;
 mod exits;
 mod hold;
 mod lanes;
+mod listeners;
 mod no_exit;
 mod pools;
 mod room;
@@ -18,6 +19,7 @@ mod sight;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
@@ -38,7 +40,9 @@ const SHARDS: usize = 64;
 /// Every exit that is in a pool or that something still counts on, for who
 /// knows but its name: the store's pins, and pools that come into force. A
 /// request has its exits' states in its snapshot, and asks here for none.
-pub struct Exits([RwLock<HashMap<ExitName, Arc<ExitState>>>; SHARDS], RandomState);
+pub struct Exits([Shard; SHARDS], RandomState);
+
+type Shard = RwLock<HashMap<ExitName, Arc<ExitState>>>;
 
 impl Default for Exits {
     fn default() -> Self {
@@ -49,12 +53,22 @@ impl Default for Exits {
 impl Exits {
     /// The state of an exit; of one never heard of, a fresh one.
     pub fn state(&self, name: &ExitName) -> Arc<ExitState> {
-        let shard = &self.0[usize::try_from(self.1.hash_one(name)).unwrap_or(0) % SHARDS];
+        let shard = self.shard(name);
         if let Some(known) = shard.read().unwrap_or_else(PoisonError::into_inner).get(name) {
             return known.clone();
         }
         let mut exits = shard.write().unwrap_or_else(PoisonError::into_inner);
         exits.entry(name.clone()).or_insert_with(|| Arc::new(ExitState::new())).clone()
+    }
+
+    /// The address that origins saw of an exit, for as long as pins are on it;
+    /// also of one that is in no pool any more.
+    pub fn address(&self, name: &ExitName) -> Option<IpAddr> {
+        self.shard(name).read().unwrap_or_else(PoisonError::into_inner).get(name)?.address()
+    }
+
+    fn shard(&self, name: &ExitName) -> &Shard {
+        &self.0[usize::try_from(self.1.hash_one(name)).unwrap_or(0) % SHARDS]
     }
 
     /// The store holds this pin, from before a restart or by another node.
@@ -117,6 +131,12 @@ impl InForce {
         let by_name = pools.iter().map(|pool| (pool.name.clone(), live(pool))).collect();
         self.snapshot.store(Arc::new(Snapshot { pools, by_name }));
         Retired { before, exits: self.exits.clone() }
+    }
+
+    /// The address that origins saw of an exit; also of one that is in no
+    /// pool any more, while it has pins.
+    pub fn address(&self, exit: &ExitName) -> Option<IpAddr> {
+        self.exits.address(exit)
     }
 
     /// What is in force now.

@@ -195,6 +195,10 @@ impl View for Choice<'_> {
         }
     }
 
+    fn is_open(&self, group: usize, index: u32) -> bool {
+        self.lane.board.is_open(group, index)
+    }
+
     fn open(&self, group: usize) -> u32 {
         self.lane.board.open(group)
     }

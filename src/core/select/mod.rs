@@ -31,7 +31,7 @@ use super::pool::Placement;
 
 /// So many blind draws are made before one among the exits that are known to
 /// be open: those cost more, and mostly the first is right.
-const DRAWS: usize = 4;
+const BLIND_DRAWS: usize = 2;
 
 /// So many draws among open exits meet only such as are no use to this very
 /// request before all that are open are looked through.
@@ -50,7 +50,9 @@ pub trait View {
     fn usable(&self, exit: u32) -> bool;
     /// It was not usable: if not for any request, it is closed from now on.
     fn pass_over(&self, exit: u32);
-    /// How many members of a group of the deck are open.
+    /// Whether a member of a group of the deck is open.
+    fn is_open(&self, group: usize, index: u32) -> bool;
+    /// How many members of a group are open.
     fn open(&self, group: usize) -> u32;
     /// The first open member of a group from an index on, by its index.
     fn next_open(&self, group: usize, from: u32) -> Option<u32>;
@@ -174,13 +176,14 @@ impl Deck {
         self.groups.get(group)?.members.get(index as usize).copied()
     }
 
-    /// One exit, drawn by weight. `None`: the deck is empty.
-    fn draw(&self, rng: &mut impl Rng) -> Option<u32> {
+    /// One exit, drawn by weight. `None`: the deck is empty, or it is closed.
+    fn draw(&self, view: &impl View, rng: &mut impl Rng) -> Option<u32> {
         let round = self.round();
         let mut at = if round == 0 { return None } else { rng.random_range(0..round) };
-        for group in &self.groups {
+        for (number, group) in self.groups.iter().enumerate() {
             if at < group.weight() {
-                return group.members.get(usize::try_from(at >> group.bit).ok()?).copied();
+                let index = u32::try_from(at >> group.bit).ok()?;
+                return self.member(number, index).filter(|_| view.is_open(number, index));
             }
             at -= group.weight();
         }
@@ -206,9 +209,13 @@ impl Deck {
     /// A usable exit, drawn by weight. `None`: there is none, or they are few
     /// among many that are no use to this request.
     fn draw_usable(&self, view: &impl View, rng: &mut impl Rng) -> Option<u32> {
-        for turn in 0..DRAWS + OPEN_DRAWS {
-            let drawn = if turn < DRAWS { self.draw(rng) } else { self.draw_open(view, rng) };
-            let exit = drawn?;
+        let blind = (0..BLIND_DRAWS).find_map(|_| self.draw(view, rng));
+        if let Some(exit) = blind.filter(|exit| view.usable(*exit)) {
+            return Some(exit);
+        }
+        blind.into_iter().for_each(|exit| view.pass_over(exit));
+        for _ in 0..OPEN_DRAWS {
+            let exit = self.draw_open(view, rng)?;
             if view.usable(exit) {
                 return Some(exit);
             }

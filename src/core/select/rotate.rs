@@ -51,13 +51,14 @@ pub fn rotate<V: View, R: Rng>(
 fn in_turn<V: View, R: Rng>(deck: &Deck, view: &V, turns: &impl Turns, rng: &mut R) -> Option<V::Taken> {
     for _ in 0..MAX_TURNS {
         let position = turns.next();
-        let exit = deck.nth(position)?;
-        if view.usable(exit)
-            && let Some(taken) = view.take(exit, rng)
-        {
-            return Some(taken);
+        let (group, index) = deck.nth(position)?;
+        if view.is_open(group, index) {
+            let exit = deck.member(group, index)?;
+            if let Some(taken) = view.take(exit, rng) {
+                return Some(taken);
+            }
+            view.pass_over(exit);
         }
-        view.pass_over(exit);
         turns.skip_to(deck.next_open(position.wrapping_add(1), view)?);
     }
     deck.settle(view, rng, |rng| deck.draw_usable(view, rng))
@@ -90,16 +91,15 @@ pub(super) fn rounds(groups: &[Group]) -> Vec<u64> {
 }
 
 impl Deck {
-    /// The exit at a position of the rotation. `None`: the deck is empty.
-    pub(super) fn nth(&self, position: u64) -> Option<u32> {
+    /// What is at a position of the rotation: a group and an index in it.
+    /// `None`: the deck is empty.
+    pub(super) fn nth(&self, position: u64) -> Option<(usize, u32)> {
         let mut left = position.checked_rem(self.round())?;
-        for (group, before) in self.groups.iter().zip(&self.rounds).rev() {
+        for (at, group) in self.groups.iter().enumerate().rev() {
             let count = group.members.len() as u64;
-            match left.checked_sub(*before) {
+            match left.checked_sub(self.rounds[at]) {
                 None => {}
-                Some(index) if index < count => {
-                    return group.members.get(usize::try_from(index).ok()?).copied();
-                }
+                Some(index) if index < count => return Some((at, u32::try_from(index).ok()?)),
                 Some(index) => left = index - count,
             }
         }

@@ -1,7 +1,8 @@
 //! Placement by consistent hashing, in a few steps however large the pool.
 //!
-//! Owns: [`Skeleton`]: the exits as a tree over the digests of their names, 64
-//! cells a level, in which a key goes down by weighted rendezvous hashing.
+//! Owns: [`Skeleton`]: the exits as a tree over the digests of their names, in
+//! which a key goes down by weighted rendezvous hashing: 64 cells at the root,
+//! so that small pools are spread out, and 16 at each level below.
 //! Must not know: what a key is, what makes an exit unusable.
 //!
 //! At each level the cells with an exit below them are scored with the key:
@@ -16,8 +17,9 @@ use std::collections::VecDeque;
 
 use super::View;
 
-/// Digits of a digest are of so many bits.
-const BITS: u32 = 6;
+/// Digits of a digest are of so many bits at the root, and below it.
+const ROOT_BITS: u32 = 6;
+const BITS: u32 = 4;
 
 /// So often a key whose exit is closed is hashed anew, so that its keys are
 /// spread over all; then it takes the best branch that has an open exit.
@@ -94,23 +96,26 @@ impl Skeleton {
         for attempt in 0..BLIND + OPEN {
             let key = mix(key.wrapping_add(attempt.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
             let found = match attempt < BLIND {
-                true => self.descend(key, |_| true),
-                false => self.descend(key, |cell| view.is_cell_open(cell)),
+                true => self.descend(key, |_| true, |cell| view.is_cell_open(cell)),
+                false => self.descend(key, |cell| view.is_cell_open(cell), |_| true),
             };
-            let exit = found?;
-            if view.usable(exit) {
-                return Some(exit);
+            match found {
+                Some(exit) if view.usable(exit) => return Some(exit),
+                Some(exit) => view.pass_over(exit),
+                None if attempt < BLIND => {}
+                None => return None,
             }
-            view.pass_over(exit);
         }
         None
     }
 
-    /// Down the best cells. `None`: none may be entered.
-    fn descend(&self, key: u64, may: impl Fn(u32) -> bool) -> Option<u32> {
+    /// Down the best cells among those that `may` be taken, as long as each is
+    /// one to `go` on from.
+    fn descend(&self, key: u64, may: impl Fn(u32) -> bool, go: impl Fn(u32) -> bool) -> Option<u32> {
         let (mut first, mut count) = (0, self.root);
         loop {
-            match self.cells[self.best(key, first, count, &may)? as usize].below {
+            let best = self.best(key, first, count, &may).filter(|best| go(*best))?;
+            match self.cells[best as usize].below {
                 Below::Exit(place) => return Some(place),
                 Below::Cells(at, cells) => (first, count) = (at, cells),
             }
@@ -121,8 +126,8 @@ impl Skeleton {
     fn best(&self, key: u64, first: u32, count: u32, may: &impl Fn(u32) -> bool) -> Option<u32> {
         let mut best = None;
         let mut lowest = f64::INFINITY;
-        for at in first..first + count {
-            let cell = &self.cells[at as usize];
+        let cells = self.cells.get(first as usize..)?.get(..count as usize)?;
+        for (at, cell) in (first..).zip(cells) {
             let u = unit(mix(cell.seed ^ key));
             // -ln(u) is at least 1 - u, which is all that most cells need.
             if (1.0 - u) * cell.lightness < lowest && may(at) {
@@ -171,7 +176,7 @@ impl Cell {
 
 /// How many bits of a digest lie behind the digit of a level.
 fn shift(level: u32) -> u32 {
-    u64::BITS.saturating_sub(BITS * (level + 1))
+    (u64::BITS - ROOT_BITS).saturating_sub(BITS * level)
 }
 
 /// What a digest has down to a level; equal neighbours share a cell.
@@ -192,8 +197,9 @@ fn mix(mut bits: u64) -> u64 {
 
 /// The middle of one of 2^52 equal parts of (0, 1).
 fn unit(bits: u64) -> f64 {
-    const PARTS: f64 = (1u64 << 52) as f64;
-    ((bits >> 12) as f64 + 0.5) / PARTS
+    const PART: f64 = 1.0 / (1u64 << 52) as f64;
+    // Of a signed number the conversion is one instruction.
+    ((bits >> 12).cast_signed() as f64 + 0.5) * PART
 }
 
 /// `-ln(u)` for u in (0, 1), to nine digits. Our own, for that of the system
@@ -229,8 +235,8 @@ mod tests {
     #[test]
     fn names_of_one_digest_are_no_trouble() {
         let made = Skeleton::of([(3, 1, 77), (4, 1, 77), (5, 2, 78)].into_iter());
-        assert_eq!(made.exits_below().iter().filter(|count| **count == 3).count(), 10);
-        assert!(made.descend(1, |_| true).is_some());
-        assert_eq!(made.above(4).count(), 11);
+        assert_eq!(made.exits_below().iter().filter(|count| **count == 3).count(), 15);
+        assert!(made.descend(1, |_| true, |_| true).is_some());
+        assert_eq!(made.above(4).count(), 16);
     }
 }
