@@ -14,7 +14,7 @@ use moorgate::core::target::Target;
 use moorgate::core::time::{Timestamp, Ttl};
 use moorgate::core::username;
 use moorgate::http1::head::{self, HeadLimits};
-use moorgate::state::{Exits, InForce, LivePool, NewPin, Unpinned};
+use moorgate::state::{Exits, InForce, LivePool, NewPin, Switches, Unpinned};
 use moorgate::store::{Durability, Left, PinObserver, Store, StoreConfig};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -138,7 +138,7 @@ pub(crate) fn in_force(pools: Vec<Pool>) -> (InForce, Arc<Exits>) {
 
 pub(crate) fn in_force_of(pools: Pools) -> (InForce, Arc<Exits>) {
     let exits = Arc::new(Exits::default());
-    (InForce::new(pools, exits.clone(), NOW), exits)
+    (InForce::new(pools, exits.clone(), Switches::default(), NOW), exits)
 }
 
 /// The choices of one pool.

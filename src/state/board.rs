@@ -158,7 +158,7 @@ impl Bits {
                 Some(found) => (level, at) = (level - 1, found * FANOUT),
                 None if level == self.counts.len() => return None,
                 None => {
-                    at = self.end(level, at) / FANOUT + usize::from(self.end(level, at) % FANOUT != 0);
+                    at = self.end(level, at).div_ceil(FANOUT);
                     level += 1;
                 }
             }

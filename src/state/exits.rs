@@ -1,8 +1,8 @@
 //! What is known of each exit while the gateway runs.
 //!
-//! Owns: [`ExitState`] (pins, connections, health, addresses given out) and
-//! its guards: [`Attempt`], [`ConnectionGuard`], and `room`'s
-//! [`Room`](super::room::Room). Each gives back on drop what it took.
+//! Owns: [`ExitState`] (pins, connections, health, addresses given out); below
+//! it `attempt` has its guards [`Attempt`] and [`ConnectionGuard`], and `room`
+//! has [`Room`](super::room::Room). Each gives back on drop what it took.
 //! Must not know: pools' choices, I/O. Limits and rules are told by
 //! `pools` when they come into force.
 //!
@@ -10,7 +10,8 @@
 //! no lock. The mutexes are held for a few steps, and behind one of them at
 //! most the listeners' is taken.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+mod attempt;
+
 use std::net::IpAddr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
@@ -20,16 +21,16 @@ use std::time::Duration;
 use rand::Rng;
 use tokio::sync::Notify;
 
+pub use self::attempt::{After, Attempt, ConnectionGuard};
 use super::lanes::{Lane, Need};
 use super::listeners::Listeners;
 use super::room::Sessions;
+use super::tally::{Dials, Latency, Tally};
+use crate::core::code::Code;
 use crate::core::exit::{Exit, Via};
-use crate::core::fault::{Blame, Fault};
-use crate::core::health::{Change, Health, Outcome, Pass, TokenFailures};
-use crate::core::pin::Variant;
+use crate::core::health::{Health, TokenFailures};
 use crate::core::pool::HealthPolicy;
 use crate::core::prefix::{Addresses, InUse};
-use crate::core::target::Target;
 use crate::core::time::Timestamp;
 
 /// In [`ExitState::closed_until`]: in use.
@@ -60,6 +61,18 @@ pub struct ExitState {
     last_address: AtomicU64,
     pub(super) sessions: Sessions,
     pub(super) addresses: Mutex<InUse>,
+    tally: Tally,
+}
+
+/// What the last dial that failed by the exit's fault said.
+#[derive(Clone, Debug)]
+pub struct LastFailure {
+    /// Its code.
+    pub code: Code,
+    /// The sentence that went with it.
+    pub detail: Arc<str>,
+    /// When it was.
+    pub at: Timestamp,
 }
 
 #[derive(Default)]
@@ -70,7 +83,7 @@ struct Checked {
     /// Of the exit that all this was learned about.
     digest: Option<u32>,
     /// What the last failed dial said.
-    last_failure: Option<Arc<str>>,
+    last_failure: Option<LastFailure>,
     /// What origins see, for pins that are left when it goes.
     address: Option<IpAddr>,
 }
@@ -90,6 +103,7 @@ impl ExitState {
             last_address: AtomicU64::new(0),
             sessions: Sessions::default(),
             addresses: Mutex::default(),
+            tally: Tally::default(),
         }
     }
 
@@ -196,7 +210,7 @@ impl ExitState {
     }
 
     /// Whether a request tries it after an ejection.
-    pub(super) fn is_on_trial(&self) -> bool {
+    pub fn is_on_trial(&self) -> bool {
         self.closed_until.load(Acquire) == ON_TRIAL
     }
 
@@ -211,7 +225,7 @@ impl ExitState {
     }
 
     /// What the last failed dial said.
-    pub(super) fn last_failure(&self) -> Option<Arc<str>> {
+    pub fn last_failure(&self) -> Option<LastFailure> {
         locked(&self.health).last_failure.clone()
     }
 
@@ -220,29 +234,23 @@ impl ExitState {
         locked(&self.health).address
     }
 
-    /// Begins a dial. `None`: it is ejected, or on trial by another request.
-    pub fn attempt(self: &Arc<Self>, variant: &Variant, now: Timestamp) -> Option<Attempt> {
-        let pass = if self.closed_until.load(Acquire) == OPEN {
-            Pass::Free
-        } else {
-            let mut checked = locked(&self.health);
-            let pass = checked.health.enter(now)?;
-            self.publish(&checked);
-            pass
-        };
-        let token = match variant {
-            Variant::Token(token) => Some(token.clone()),
-            _ => None,
-        };
-        Some(Attempt { live: self.clone(), pass: Some(pass), token })
+    /// What became of its dials.
+    pub fn dials(&self) -> Dials {
+        self.tally.dials()
     }
 
-    /// One connection more. `None`: it carries as many as it may.
-    pub fn connect(self: &Arc<Self>) -> Option<ConnectionGuard> {
-        let max = self.max_connections.load(Relaxed);
-        let fits = |carried: u32| (max == 0 || carried < max).then(|| carried.saturating_add(1));
-        self.connections.fetch_update(Relaxed, Relaxed, fits).ok()?;
-        Some(ConnectionGuard { live: self.clone() })
+    /// How long connecting has taken of late; `None`: it never did.
+    pub fn latency(&self) -> Option<Latency> {
+        self.tally.latency()
+    }
+
+    /// Forgets its failures: its operator says that it works.
+    pub fn reset(&self) {
+        let mut checked = locked(&self.health);
+        checked.health.reset();
+        checked.tokens = TokenFailures::default();
+        checked.last_failure = None;
+        self.publish(&checked);
     }
 
     /// An address for a request without a session: another one than the last,
@@ -276,105 +284,6 @@ impl ExitState {
             self.opened();
         }
         self.spotless.store(checked.health.is_spotless() && checked.tokens.is_empty(), Release);
-    }
-}
-
-/// A dial through an exit that is to be told the outcome of. Dropped without
-/// one it counts for nothing, and a trial is free for another request.
-#[must_use]
-pub struct Attempt {
-    live: Arc<ExitState>,
-    /// Gone once the outcome was told.
-    pass: Option<Pass>,
-    token: Option<Arc<str>>,
-}
-
-/// Where an outcome leaves the exit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct After {
-    /// Until when the exit is ejected, by this outcome or another's.
-    pub ejected_until: Option<Timestamp>,
-    /// What this outcome changed: to be logged and counted, once.
-    pub change: Option<Change>,
-    /// The token is lost: its pin is to get a new one.
-    pub token_lost: bool,
-}
-
-impl Attempt {
-    /// The target was reached: ends every count.
-    pub fn succeeded(mut self, now: Timestamp) -> After {
-        if self.pass == Some(Pass::Free) && self.live.spotless.load(Acquire) {
-            self.pass = None;
-            return After::default();
-        }
-        if let Some(token) = &self.token {
-            locked(&self.live.health).tokens.worked(token);
-        }
-        self.report(Outcome::Succeeded, now)
-    }
-
-    /// The dial failed, by whose doing the caller knows. `target` is what was
-    /// dialled.
-    pub fn failed(mut self, blame: Blame, fault: &Fault, target: &Target, now: Timestamp) -> After {
-        if blame != Blame::Target {
-            locked(&self.live.health).last_failure = Some(fault.detail().into());
-        }
-        match blame {
-            Blame::Target => self.report(Outcome::TargetFailed, now),
-            Blame::Exit => self.report(Outcome::ExitFailed, now),
-            Blame::Silence => {
-                let mut hash = DefaultHasher::new();
-                target.hash(&mut hash);
-                self.report(Outcome::Silent(hash.finish()), now)
-            }
-            Blame::Token => self.token_failed(now),
-        }
-    }
-
-    /// A vendor's gateway answered, so the exit is well; it refused this
-    /// session of its own.
-    fn token_failed(&mut self, now: Timestamp) -> After {
-        let token_lost = self.token.as_ref().is_some_and(|token| {
-            let checked = &mut *locked(&self.live.health);
-            checked.tokens.failed(token, &checked.policy)
-        });
-        After { token_lost, ..self.report(Outcome::TargetFailed, now) }
-    }
-
-    fn report(&mut self, outcome: Outcome, now: Timestamp) -> After {
-        let mut checked = locked(&self.live.health);
-        let policy = checked.policy;
-        let change = self.pass.take().and_then(|pass| checked.health.report(pass, outcome, &policy, now));
-        if change == Some(Change::Returned) {
-            self.live.since.store(now.as_ms(), Relaxed);
-        }
-        self.live.publish(&checked);
-        After { ejected_until: checked.health.ejected_until(), change, token_lost: false }
-    }
-}
-
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        if let Some(pass @ Pass::Trial(_)) = self.pass.take() {
-            let mut checked = locked(&self.live.health);
-            checked.health.give_back(&pass);
-            self.live.publish(&checked);
-        }
-    }
-}
-
-/// A connection that an exit carries.
-#[must_use]
-pub struct ConnectionGuard {
-    live: Arc<ExitState>,
-}
-
-impl Drop for ConnectionGuard {
-    fn drop(&mut self) {
-        self.live.connections.fetch_sub(1, Relaxed);
-        if self.live.max_connections.load(Relaxed) > 0 {
-            self.live.opened();
-        }
     }
 }
 

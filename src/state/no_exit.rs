@@ -124,7 +124,7 @@ pub struct NoExit {
     /// Exits that match, whatever their state.
     pub(super) matching: usize,
     /// Of those, what stood against them.
-    pub(super) tally: Tally,
+    pub(super) tally: Box<Tally>,
     pub(super) now: Timestamp,
 }
 
@@ -148,7 +148,7 @@ impl NoExit {
 
     /// When to come back.
     pub fn retry_after(&self) -> Duration {
-        let Tally { busy, free, tried, first, .. } = &self.tally;
+        let Tally { busy, free, tried, first, .. } = &*self.tally;
         match first {
             _ if busy + free > 0 => Duration::ZERO,
             Some(first) => first.since(self.now),

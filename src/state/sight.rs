@@ -128,7 +128,7 @@ impl<'a> Sight<'a> {
             Need::Session(ttl) => Some(ttl),
             Need::Request => None,
         };
-        NoExit { asked, ttl, matching, tally, now: self.now }
+        NoExit { asked, ttl, matching, tally: Box::new(tally), now: self.now }
     }
 
     fn tally(&self, places: impl Iterator<Item = u32>) -> Tally {
