@@ -23,6 +23,7 @@ use tokio::sync::Notify;
 
 pub use self::attempt::{After, Attempt, ConnectionGuard};
 use super::lanes::{Lane, Need};
+use super::learned::Learned;
 use super::listeners::Listeners;
 use super::room::Sessions;
 use super::tally::{Dials, Latency, Tally};
@@ -61,6 +62,7 @@ pub struct ExitState {
     last_address: AtomicU64,
     pub(super) sessions: Sessions,
     pub(super) addresses: Mutex<InUse>,
+    pub(super) learned: Learned,
     tally: Tally,
 }
 
@@ -103,6 +105,7 @@ impl ExitState {
             last_address: AtomicU64::new(0),
             sessions: Sessions::default(),
             addresses: Mutex::default(),
+            learned: Learned::default(),
             tally: Tally::default(),
         }
     }
@@ -121,6 +124,9 @@ impl ExitState {
         };
         locked(&self.addresses).reshape(addresses);
         let mut checked = locked(&self.health);
+        if checked.digest.is_some_and(|before| before != exit.digest) {
+            self.learned.forget();
+        }
         if checked.digest.is_some_and(|before| before != exit.digest) || policy.eject_after == 0 {
             checked.health.reset();
             checked.tokens = TokenFailures::default();
@@ -231,7 +237,7 @@ impl ExitState {
 
     /// The address that origins see or, once it is in no pool, saw.
     pub(super) fn address(&self) -> Option<IpAddr> {
-        locked(&self.health).address
+        locked(&self.health).address.or_else(|| self.learned.address())
     }
 
     /// What became of its dials.

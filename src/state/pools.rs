@@ -4,11 +4,9 @@
 //! state: rotation, placement, siblings, a named exit; [`Pick`].
 //! Must not know: pins beyond an exit and a variant, dials, answers.
 
-use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
-use ipnet::IpNet;
 use rand::Rng;
 
 use super::exits::{Attempt, ConnectionGuard, ExitState};
@@ -16,10 +14,11 @@ use super::hold::Holds;
 use super::lanes::{Lane, Lanes, Matching, Need};
 use super::no_exit::NoExit;
 use super::room::Room;
+use super::siblings::Siblings;
 use super::sight::{Choice, Sight};
 use crate::core::exit::{Exit, Mode, Via};
 use crate::core::failover::Closed;
-use crate::core::pin::{ExitName, Variant};
+use crate::core::pin::{ExitName, Pin, Variant};
 use crate::core::pool::Pool;
 use crate::core::prefix::Addresses;
 use crate::core::select;
@@ -60,7 +59,7 @@ impl Pick {
 
     /// The address that origins see, when it is known.
     pub fn address(&self) -> Option<IpAddr> {
-        self.exit.address_for(&self.variant)
+        self.exit.address_for(&self.variant).or_else(|| self.attempt.live.learned_address())
     }
 }
 
@@ -214,14 +213,41 @@ impl LivePool {
     /// A template never: whatever its address, the vendor's gateway decides.
     pub(super) fn siblings(&self, address: IpAddr, filter: &Filter) -> Vec<u32> {
         let siblings = self.siblings.get_or_init(|| Siblings::of(&self.pool));
-        let fixed = siblings.fixed.get(&address).into_iter().flatten();
-        let nets = siblings.lengths.iter().filter_map(|length| IpNet::new(address, *length).ok());
-        let prefixes = nets.filter_map(|net| siblings.prefixes.get(&net.trunc())).flatten();
-        let prefixes = prefixes.filter(|place| self.can_give(**place, address));
+        let learned = siblings.unknown.iter().filter(|place| {
+            self.at(**place).is_some_and(|(_, live)| live.learned_address() == Some(address))
+        });
+        let prefixes = siblings.prefixes_of(address).filter(|place| self.can_give(**place, address));
+        let known = siblings.fixed_at(address).chain(learned).chain(prefixes);
         let fit = |place: &u32| {
             self.at(*place).is_some_and(|(exit, _)| exit.mode == Mode::Active && exit.meets(filter))
         };
-        fixed.chain(prefixes).copied().filter(fit).collect()
+        known.copied().filter(fit).collect()
+    }
+
+    /// The address that origins see of an exit, when it is known.
+    pub fn address_of(&self, id: &str, variant: &Variant) -> Option<IpAddr> {
+        let place = u32::try_from(self.pool.position(id)?).ok()?;
+        let (exit, live) = self.at(place)?;
+        exit.address_for(variant).or_else(|| live.learned_address())
+    }
+
+    /// That address before it last changed.
+    pub fn address_before(&self, id: &str) -> Option<IpAddr> {
+        self.standing(id).ok()?.1.learned.address_before()
+    }
+
+    /// Whether probes have seen the address behind a pin's exit change since
+    /// the pin came to it.
+    pub fn changed_under(&self, pin: &Pin) -> bool {
+        self.standing(&pin.exit.id).is_ok_and(|(_, live)| live.learned.changed_under(pin))
+    }
+
+    /// A dial to probe the exit at this place. `None`: it is off, carries as
+    /// many connections as it may, or its ejection is not over.
+    pub fn probe(&self, place: u32, now: Timestamp, rng: &mut impl Rng) -> Option<Pick> {
+        let (exit, live) = self.at(place).filter(|(exit, _)| exit.mode != Mode::Off)?;
+        let variant = variant(exit, live, None, rng);
+        enter(exit, live, variant, None, now).ok()
     }
 
     /// Another dial for a pin through its own exit; no room is taken.
@@ -343,33 +369,5 @@ pub(super) fn variant(exit: &Exit, live: &ExitState, room: Option<&Room>, rng: &
     match exit.via.session_token() {
         Some(shape) => Variant::Token(shape.draw(rng).into()),
         None => Variant::None,
-    }
-}
-
-/// Exits by the address that origins see.
-#[derive(Default)]
-struct Siblings {
-    fixed: HashMap<IpAddr, Vec<u32>>,
-    prefixes: HashMap<IpNet, Vec<u32>>,
-    /// How long prefixes are, for each length once.
-    lengths: BTreeSet<u8>,
-}
-
-impl Siblings {
-    fn of(pool: &Pool) -> Self {
-        let mut siblings = Self::default();
-        for (place, exit) in (0u32..).zip(&*pool.exits) {
-            match (&exit.via, exit.address) {
-                (Via::Prefix(net), _) => {
-                    siblings.prefixes.entry(net.trunc()).or_default().push(place);
-                    siblings.lengths.insert(net.prefix_len());
-                }
-                (via, Some(address)) if !via.is_template() => {
-                    siblings.fixed.entry(address).or_default().push(place);
-                }
-                _ => {}
-            }
-        }
-        siblings
     }
 }

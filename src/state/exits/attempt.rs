@@ -47,7 +47,7 @@ impl ExitState {
 /// one it counts for nothing, and a trial is free for another request.
 #[must_use]
 pub struct Attempt {
-    live: Arc<ExitState>,
+    pub(in crate::state) live: Arc<ExitState>,
     /// Gone once the outcome was told.
     pass: Option<Pass>,
     token: Option<Arc<str>>,
