@@ -19,6 +19,8 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Drain {
     begun: CancellationToken,
+    /// [`Self::begun`], or handed over: to wait for both at once.
+    leaves: CancellationToken,
     forced: CancellationToken,
     alive: TaskTracker,
     doors: Doors,
@@ -74,6 +76,7 @@ impl Drain {
     /// Take nothing new; what is under way may go on. Again: no change.
     pub(crate) fn begin(&self) {
         self.begun.cancel();
+        self.leaves.cancel();
         self.alive.close();
     }
 
@@ -114,6 +117,7 @@ impl Drain {
     pub(crate) fn hand_over(&self, sockets: Arc<[SocketAddr]>) {
         self.set(Accept::Elsewhere(sockets));
         self.doors.given.cancel();
+        self.leaves.cancel();
         self.alive.close();
     }
 
@@ -136,6 +140,12 @@ impl Drain {
     /// Ready once it does, however long ago.
     pub(crate) async fn handed_over(&self) {
         self.doors.given.cancelled().await;
+    }
+
+    /// Ready once nothing new is to be taken here, be it for a drain or for
+    /// another process.
+    pub(crate) async fn leaves(&self) {
+        self.leaves.cancelled().await;
     }
 
     /// Ready once nothing is to be accepted.

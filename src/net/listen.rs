@@ -68,18 +68,20 @@ where
 {
     let listener = listener.into();
     loop {
-        let accepted = tokio::select! {
-            biased;
-            () = drain.stops_accepting() => None,
-            accepted = accept(&listener) => Some(accepted),
-        };
-        match accepted {
-            Some((tcp, peer)) => spawn(serve.clone(), tcp, peer, &drain),
-            None => match drain.door(listener.local_addr().ok()).await {
-                Door::Open => {}
-                Door::Given => return,
-                Door::Closing => break,
-            },
+        // One wait for all that are accepted meanwhile.
+        let mut stops = std::pin::pin!(drain.stops_accepting());
+        loop {
+            let (tcp, peer) = tokio::select! {
+                biased;
+                () = &mut stops => break,
+                accepted = accept(&listener) => accepted,
+            };
+            spawn(serve.clone(), tcp, peer, &drain);
+        }
+        match drain.door(listener.local_addr().ok()).await {
+            Door::Open => {}
+            Door::Given => return,
+            Door::Closing => break,
         }
     }
     // The kernel has said yes to these already: closing the listener now would

@@ -72,8 +72,9 @@ pub(super) async fn head(
     let begin = tokio::select! {
         biased;
         read = timeout(idle, fill(wire, &mut buffer)) => read,
-        () = drain.begun() => return Intake::Nobody,
-        () = drain.handed_over() => return Intake::Elsewhere,
+        () = drain.leaves() => {
+            return if drain.is_begun() { Intake::Nobody } else { Intake::Elsewhere };
+        }
     };
     match begin {
         Err(_) if first => return Intake::Bad(too_slow()),
