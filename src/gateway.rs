@@ -4,8 +4,8 @@
 //! Must not know: any decision about a request.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use crate::admin;
 use crate::admit::limits::Connections;
+use crate::admit::limits::tabs::Tabs;
 use crate::admit::users::{Entry, Users};
 use crate::clock::{Clock, SystemClock};
 use crate::config::watch::Watch;
@@ -29,10 +30,14 @@ use crate::net::listen;
 use crate::net::resolve::Resolver;
 use crate::serve::{self, Door, Settings, Shared};
 use crate::state::{Exits, InForce};
+use crate::store::days::Days;
 use crate::store::{Left, PinObserver, Store, StoreConfig, StoreError};
 
+mod day;
 mod demo_user;
 mod reload;
+
+use reload::Watching;
 
 /// How often forgotten clients' failures are dropped.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -52,6 +57,8 @@ struct Inner {
     /// As it is in force: what a reload can change of it may be replaced.
     config: ArcSwap<Config>,
     shared: Arc<Shared>,
+    /// Where the bytes of the day are kept; `None`: in memory alone.
+    days: Option<Arc<Mutex<Days>>>,
     reloads: Notify,
     ended: tokio_util::sync::CancellationToken,
 }
@@ -88,9 +95,12 @@ impl Gateway {
         let loaded = config::load_pools(&config)?;
         warn_of(&loaded.warnings);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let exits = Arc::new(Exits::default());
-        let store = open_store(&config, &clock, &exits)?;
+        let (exits, tabs) = (Arc::new(Exits::default()), Arc::new(Tabs::default()));
+        let store = open_store(&config, &clock, &exits, &tabs)?;
+        let days = day::open(&config, &tabs, clock.now());
         let (entries, demo) = users(&config)?;
+        let users = Users::new(config.limits.auth_failures_per_minute, tabs, clock.clone());
+        users.replace(&entries, config.tokens.as_ref());
         let (listeners, addresses) = bind(&config)?;
         let admin = config.admin.map(|address| bind_one(address, &[address])).transpose()?;
 
@@ -98,7 +108,7 @@ impl Gateway {
         let resolver = Resolver::system()
             .map_err(|error| StartError::Listen(format!("names cannot be resolved: {error}")))?;
         let shared = Arc::new(Shared {
-            users: Users::new(&entries, config.limits.auth_failures_per_minute),
+            users,
             connections: Connections::new(config.limits.connections, config.limits.connections_per_client),
             state: InForce::new(loaded.pools, exits, clock.now()),
             store,
@@ -108,13 +118,16 @@ impl Gateway {
             own: Arc::new(own_addresses(own)),
             settings: settings(&config),
         });
+        let watch =
+            Watching { pools: Watch::new(loaded.watched), config: Watch::new(config.watched().clone()) };
         let inner = Arc::new(Inner {
             config: ArcSwap::from_pointee(config),
             shared,
+            days: days.map(Arc::new),
             reloads: Notify::new(),
             ended: tokio_util::sync::CancellationToken::new(),
         });
-        inner.spawn(listeners, admin, Watch::new(loaded.watched));
+        inner.spawn(listeners, admin, watch);
         Ok(Running { inner, addresses, demo })
     }
 }
@@ -130,16 +143,26 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-fn open_store(config: &Config, clock: &Arc<dyn Clock>, exits: &Arc<Exits>) -> Result<Store, StartError> {
-    let folder = match &config.sessions.store {
+/// The state folder; `None`: nothing outlives the process.
+fn folder(config: &Config) -> Option<&Path> {
+    match &config.sessions.store {
         config::StoreAt::Memory => None,
-        config::StoreAt::Folder(folder) => Some(folder.clone()),
-    };
+        config::StoreAt::Folder(folder) => Some(folder),
+    }
+}
+
+fn open_store(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    exits: &Arc<Exits>,
+    tabs: &Arc<Tabs>,
+) -> Result<Store, StartError> {
+    let folder = folder(config).map(Path::to_owned);
     let durability = match config.sessions.durability {
         config::Durability::Journal => crate::store::Durability::Journal,
         config::Durability::Fsync => crate::store::Durability::Fsync,
     };
-    let observer = Arc::new(Ledger(exits.clone()));
+    let observer = Arc::new(Ledger(exits.clone(), tabs.clone()));
     let (store, report) = Store::open(StoreConfig { folder, durability }, clock.clone(), observer)?;
     for damage in &report.damage {
         log_damage(damage);
@@ -157,16 +180,20 @@ fn log_damage(damage: &crate::store::Damage) {
     );
 }
 
-/// Tells the exits' counts what the store does.
-struct Ledger(Arc<Exits>);
+/// Tells the counts of exits and users what the store does.
+struct Ledger(Arc<Exits>, Arc<Tabs>);
 
 impl PinObserver for Ledger {
     fn loaded(&self, pin: &crate::core::pin::Pin) {
         self.0.loaded(pin);
+        self.1.loaded(pin);
     }
 
     fn left(&self, pin: &crate::core::pin::Pin, at: Timestamp, why: Left) {
         self.0.left(pin, (why == Left::Ended).then_some(at));
+        if why != Left::Moved {
+            self.1.ended(pin);
+        }
     }
 
     fn rested(&self, exit: &crate::core::pin::ExitName, _: &crate::core::pin::Variant, until: Timestamp) {
@@ -191,6 +218,7 @@ pub(crate) fn entries(config: &Config) -> Vec<Entry> {
         account: user.account(),
         password: user.password.as_written().clone(),
         clients: user.clients.clone().unwrap_or_default(),
+        limits: user.limits,
     };
     config.users.iter().map(entry).collect()
 }
@@ -198,14 +226,10 @@ pub(crate) fn entries(config: &Config) -> Vec<Entry> {
 /// The configured users; without any, one with a secret of its own.
 fn users(config: &Config) -> Result<(Vec<Entry>, Option<Secret>), StartError> {
     let mut entries = entries(config);
-    if !entries.is_empty() {
+    if !entries.is_empty() || config.tokens.is_some() {
         return Ok((entries, None));
     }
-    let folder: Option<PathBuf> = match &config.sessions.store {
-        config::StoreAt::Folder(folder) => Some(folder.clone()),
-        config::StoreAt::Memory => None,
-    };
-    let secret = demo_user::secret(folder.as_deref())
+    let secret = demo_user::secret(folder(config))
         .map_err(|source| StartError::System { what: "the secret of user demo cannot be kept", source })?;
     entries.push(demo_user::entry(&secret));
     Ok((entries, Some(secret)))
@@ -262,7 +286,7 @@ fn own_addresses(sockets: Vec<SocketAddr>) -> Own {
 }
 
 impl Inner {
-    fn spawn(self: &Arc<Self>, listeners: Listeners, admin: Option<TcpListener>, watch: Watch) {
+    fn spawn(self: &Arc<Self>, listeners: Listeners, admin: Option<TcpListener>, watch: Watching) {
         for (listener, door) in listeners {
             log_listening(&listener, "http");
             let shared = self.shared.clone();
@@ -285,6 +309,8 @@ impl Inner {
         });
         let inner = self.clone();
         self.until_end(async move { inner.watch(watch).await });
+        let inner = self.clone();
+        self.until_end(async move { inner.keep_days().await });
     }
 
     /// Runs a task that ends with the gateway.
@@ -306,6 +332,9 @@ impl Inner {
         drain.force();
         drain.all_gone().await;
         self.shared.store.close().await;
+        if let Err(error) = self.keep_day().await {
+            tracing::error!(%error, "the bytes that users move cannot be kept");
+        }
         tracing::info!("stopped");
         self.ended.cancel();
     }

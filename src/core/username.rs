@@ -94,6 +94,12 @@ impl Key {
     }
 }
 
+/// Whether the text may name a user.
+pub fn is_user(text: &str) -> bool {
+    let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    (1..=MAX_USER).contains(&text.len()) && text.bytes().all(fine)
+}
+
 /// Splits a username into the user and what follows its name: `None` for no
 /// known user. The user is the longest name that is the whole username or is
 /// followed in it by `-`.
@@ -264,7 +270,11 @@ fn both<T>(
     }
 }
 
-fn session(value: &str) -> Result<SessionId, Fault> {
+/// A session's id as a client may name it.
+///
+/// # Errors
+/// `session_invalid`.
+pub fn session(value: &str) -> Result<SessionId, Fault> {
     let fine = value.len() <= MAX_VALUE && value.chars().all(is_value_char)
         || uuid_length(value) == Some(value.len());
     SessionId::new(value).filter(|_| fine).ok_or_else(|| {

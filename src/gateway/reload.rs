@@ -6,17 +6,28 @@
 use std::sync::Arc;
 
 use super::{Inner, entries, warn_of};
-use crate::config::watch::Watch;
+use crate::config::watch::{Watch, Watched};
 use crate::config::{self, Config};
 
+/// The files that a reload would read.
+pub(super) struct Watching {
+    pub(super) pools: Watch,
+    /// The configuration itself and the keys of tokens.
+    pub(super) config: Watch,
+}
+
 impl Inner {
-    /// Reloads the pools whenever their files change; on demand, what can be
-    /// changed of the configuration as well.
-    pub(super) async fn watch(self: Arc<Self>, mut watch: Watch) {
+    /// Reloads the pools whenever their files change, and the configuration
+    /// as far as it can be changed, whenever its own do; both on demand.
+    pub(super) async fn watch(self: Arc<Self>, mut watch: Watching) {
         loop {
-            tokio::select! {
-                () = watch.changed() => {}
+            let config = tokio::select! {
+                () = watch.pools.changed() => None,
+                () = watch.config.changed() => self.reload_config().await,
                 () = self.reloads.notified() => self.reload_config().await,
+            };
+            if let Some(config) = config {
+                watch.config = Watch::new(config);
             }
             let config = self.config.load_full();
             let reloaded = tokio::task::spawn_blocking(move || config::load_pools(&config)).await;
@@ -39,37 +50,46 @@ impl Inner {
                     continue;
                 }
             };
-            watch = Watch::new(watched);
+            watch.pools = Watch::new(watched);
         }
     }
 
-    /// Users, and what pools take from the configuration (`targets`, the
-    /// timeouts of dials), come into force; the rest needs a restart.
-    async fn reload_config(&self) {
+    /// Users, tokens, and what pools take from the configuration (`targets`,
+    /// the timeouts of dials), come into force; the rest needs a restart. What
+    /// is to be watched from now on.
+    async fn reload_config(&self) -> Option<Watched> {
         let source = self.config.load().source().clone();
         let loaded = tokio::task::spawn_blocking(move || Config::load(&source)).await;
         match loaded {
             Ok(Ok((config, warnings))) => {
                 warn_of(&warnings);
-                let entries = entries(&config);
-                if entries.is_empty() == self.config.load().users.is_empty() {
-                    if !entries.is_empty() {
-                        self.shared.users.replace(&entries);
-                    }
-                    self.config.store(Arc::new(config));
-                    tracing::info!("configuration reloaded");
-                } else {
-                    tracing::error!("configuration not reloaded: from or to no users at all needs a restart");
-                }
+                let watched = config.watched().clone();
+                self.reload_users(config);
+                Some(watched)
             }
             Ok(Err(findings)) => {
                 for finding in findings.iter() {
                     tracing::error!(%finding, "configuration not reloaded: the old one stays in force");
                 }
+                Some(findings.watched().clone())
             }
             Err(error) => {
-                tracing::error!(%error, "the reload broke off: the old configuration stays in force")
+                tracing::error!(%error, "the reload broke off: the old configuration stays in force");
+                None
             }
         }
+    }
+
+    fn reload_users(&self, config: Config) {
+        let is_open = |config: &Config| config.users.is_empty() && config.tokens.is_none();
+        if is_open(&config) != is_open(&self.config.load()) {
+            tracing::error!("configuration not reloaded: from or to no users at all needs a restart");
+            return;
+        }
+        if !is_open(&config) {
+            self.shared.users.replace(&entries(&config), config.tokens.as_ref());
+        }
+        self.config.store(Arc::new(config));
+        tracing::info!("configuration reloaded");
     }
 }

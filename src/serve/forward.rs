@@ -15,6 +15,8 @@ use super::presence::{self, unless_left};
 use super::tunnel::Tunnel;
 use super::wish::{Wish, wish};
 use super::{Door, Shared, announce};
+use crate::admit::limits::ending::Cut;
+use crate::admit::limits::tab::used_up;
 use crate::core::code::Code;
 use crate::core::fault::{Blame, Fault};
 use crate::dial::{Form, Purpose};
@@ -51,7 +53,8 @@ pub(super) async fn forward(
     let Client { wire, address, kept } = client;
     let exchange = Exchange::new(shared, &request, wire, link, head, response);
     let mut turn = Turn { shared, address, kept, request, wish, exchange, counts: Counts::default() };
-    match turn.exchange.answer(&turn.counts).await {
+    let answered = turn.wish.admission.unless_cut(turn.exchange.answer(&turn.counts)).await;
+    match answered.unwrap_or_else(|cut| Err(cut_off(shared, cut))) {
         Ok(answer) => turn.pass_on(answer).await,
         // Boxed, as all that is rare is: no other request makes room for it.
         Err(stopped) => Box::pin(turn.stop(stopped)).await,
@@ -89,6 +92,15 @@ fn onward(shared: &Shared, request: &Request, link: &Link) -> Vec<u8> {
     };
     rewrite::request(&mut out, &request.head, &request.asked, &onward);
     out
+}
+
+/// The user's end came before the answer.
+fn cut_off(shared: &Shared, cut: Cut) -> Stopped {
+    let fault = match cut {
+        Cut::Quota => used_up(shared.clock.now()),
+        Cut::UserRemoved => Fault::new(Code::AuthFailed, "there is no such user any more"),
+    };
+    Stopped { fault, blame: Blame::Target, answerable: true }
 }
 
 /// Why an answer is not passed on: it is not the target's to give.
@@ -138,9 +150,10 @@ impl Turn<'_> {
         let sent = announce::with(self.shared, &self.exchange.link, news, |announce| {
             rewrite::response(&mut out, &answer.head, answer.body, &Back { announce, ..back })
         });
-        let whole = self.exchange.body(out, &answer, sent.decode, &self.counts).await;
+        let body = self.exchange.body(out, &answer, sent.decode, &self.counts);
+        let whole = self.wish.admission.unless_cut(body).await;
         self.count();
-        if let Err(end) = whole {
+        if let Err(end) = whole.unwrap_or_else(|cut| Err(cut.word())) {
             self.request.record.end = Some(end);
             // Nobody must take a broken answer for a whole one. Where its
             // framing tells, what came of it is not taken back by a reset.
@@ -171,7 +184,7 @@ impl Turn<'_> {
             return Next::Done;
         }
         let (client, link, _) = self.exchange.part();
-        Next::Tunnel(Tunnel::new(client, link, self.request.record, self.counts))
+        Next::Tunnel(Tunnel::new(client, link, self.wish.admission, self.request.record, self.counts))
     }
 
     /// No answer that can be passed on.

@@ -34,6 +34,7 @@ mod link;
 mod outbox;
 mod presence;
 mod route;
+mod seat;
 mod tunnel;
 mod wish;
 

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::link::Link;
+use crate::admit::limits::tab::Admission;
 use crate::net::wire::Wire;
 use crate::observe::access::Record;
 use crate::relay::meter::Counts;
@@ -19,21 +20,36 @@ pub(super) struct Tunnel {
     upstream: Wire,
     counts: Counts,
     record: Record,
+    admission: Admission,
     _connection: ConnectionGuard,
 }
 
 impl Tunnel {
     /// A tunnel of which `counts` has counted what went before.
-    pub(super) fn new(client: Wire, link: Link, record: Record, counts: Counts) -> Box<Self> {
+    pub(super) fn new(
+        client: Wire,
+        link: Link,
+        admission: Admission,
+        record: Record,
+        counts: Counts,
+    ) -> Box<Self> {
         let (upstream, connection) = link.into_parts();
-        Box::new(Self { client, upstream, counts, record, _connection: connection })
+        Box::new(Self { client, upstream, counts, record, admission, _connection: connection })
     }
 
     /// Relays until it ends.
     pub(super) async fn run(mut self: Box<Self>, idle: Duration) {
-        let Self { client, upstream, counts, .. } = &mut *self;
-        let end = relay::run(client, upstream, idle, counts).await;
-        self.record.end = name(end);
+        let Self { client, upstream, counts, admission, .. } = &mut *self;
+        let relayed = admission.unless_cut(relay::run(client, upstream, idle, counts)).await;
+        self.record.end = match relayed {
+            Ok(end) => name(end),
+            Err(cut) => {
+                // Nobody must take what is cut off for a whole.
+                self.client.reset();
+                self.upstream.reset();
+                Some(cut.word())
+            }
+        };
     }
 }
 

@@ -14,6 +14,7 @@
 //!
 //! Must not know: exits' health, clients, requests.
 
+pub(crate) mod days;
 mod disk;
 mod engine;
 mod epoch;

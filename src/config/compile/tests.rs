@@ -449,3 +449,41 @@ fn targets_are_judged() {
         ],
     );
 }
+
+#[test]
+fn limits_of_users_are_meant_as_written_and_wrong_ones_are_told() {
+    let pools = r#"{"pools": [{"name": "p", "exits": ["direct"]}]}"#;
+    let user = |limits: &str| {
+        format!("{{\"users\": [{{\"name\": \"u\", \"password\": \"x\", \"limits\": {limits}}}]}}")
+    };
+    let given = Given::new(&[(
+        "moorgate.json",
+        &user(r#"{"requests_per_second": 50, "sessions": 7, "bandwidth": {"down": "1MB/s"}}"#),
+    )]);
+    let limits = given.config().unwrap().0.users[0].limits;
+    assert_eq!(limits.rate.map(|rate| (rate.per_second.get(), rate.burst.get())), Some((50, 50)));
+    assert_eq!((limits.sessions.map(|n| n.get()), limits.connections), (Some(7), None));
+    assert_eq!((limits.bandwidth.up, limits.bandwidth.down.map(|n| n.get())), (None, Some(1_000_000)));
+    let wrong = |limits: &str, expected: &[&str]| {
+        check(&[("moorgate.json", &user(limits)), ("pools.json", pools)], expected);
+    };
+    wrong(
+        r#"{"burst": 5}"#,
+        &["moorgate.json:1:62: users[0].limits.burst: expected \"requests_per_second\" beside it"],
+    );
+    wrong(
+        r#"{"bandwith": 5, "bandwidth": "fast"}"#,
+        &[
+            "moorgate.json:1:52: users[0].limits.bandwith: unknown field \"bandwith\": did you mean \"bandwidth\"?",
+            "moorgate.json:1:81: users[0].limits.bandwidth: expected a number of bytes a second, or a text such \
+             as \"50MB/s\", or an object with \"up\" and \"down\"",
+        ],
+    );
+    wrong(
+        r#"{"bandwidth": {"up": "1MB/s", "both": 1}, "connections": -1}"#,
+        &[
+            "moorgate.json:1:81: users[0].limits.bandwidth.both: unknown field \"both\": expected one of up, down",
+            "moorgate.json:1:108: users[0].limits.connections: expected a whole number from 0 to 10000000",
+        ],
+    );
+}
