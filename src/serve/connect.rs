@@ -15,7 +15,8 @@ use super::{Door, Shared, announce, wish};
 use crate::core::fault::Fault;
 use crate::dial::Purpose;
 use crate::http1::answer;
-use crate::relay::meter::Counts;
+use crate::relay::meter::Meter;
+use crate::state::Allowance;
 
 /// Serves a CONNECT.
 pub(super) async fn connect(
@@ -42,7 +43,7 @@ pub(super) async fn connect(
         record.end = Some("client_gone");
         return Next::Done;
     }
-    Next::Tunnel(Tunnel::new(client.wire, link, record, Counts::default()))
+    Next::Tunnel(Tunnel::new(client.wire, link, record, Meter::new(&Allowance::default())))
 }
 
 async fn way(

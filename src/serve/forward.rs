@@ -22,7 +22,8 @@ use crate::http1::answer::{self, FaultContext};
 use crate::http1::forward::{self as rewrite, Back, Onward};
 use crate::http1::framing::BodyKind;
 use crate::http1::head::Destination;
-use crate::relay::meter::Counts;
+use crate::relay::meter::Meter;
+use crate::state::Allowance;
 
 /// Serves a plain request.
 pub(super) async fn forward(
@@ -50,8 +51,9 @@ pub(super) async fn forward(
     let response = wish.ask.pool.timeouts.response;
     let Client { wire, address, kept } = client;
     let exchange = Exchange::new(shared, &request, wire, link, head, response);
-    let mut turn = Turn { shared, address, kept, request, wish, exchange, counts: Counts::default() };
-    match turn.exchange.answer(&turn.counts).await {
+    let meter = Meter::new(&Allowance::default());
+    let mut turn = Turn { shared, address, kept, request, wish, exchange, meter };
+    match turn.exchange.answer(&mut turn.meter).await {
         Ok(answer) => turn.pass_on(answer).await,
         // Boxed, as all that is rare is: no other request makes room for it.
         Err(stopped) => Box::pin(turn.stop(stopped)).await,
@@ -66,7 +68,7 @@ struct Turn<'a> {
     request: Request,
     wish: Wish,
     exchange: Exchange<'a>,
-    counts: Counts,
+    meter: Meter,
 }
 
 /// The head as the next hop gets it.
@@ -138,7 +140,7 @@ impl Turn<'_> {
         let sent = announce::with(self.shared, &self.exchange.link, news, |announce| {
             rewrite::response(&mut out, &answer.head, answer.body, &Back { announce, ..back })
         });
-        let whole = self.exchange.body(out, &answer, sent.decode, &self.counts).await;
+        let whole = self.exchange.body(out, &answer, sent.decode, &mut self.meter).await;
         self.count();
         if let Err(end) = whole {
             self.request.record.end = Some(end);
@@ -171,7 +173,7 @@ impl Turn<'_> {
             return Next::Done;
         }
         let (client, link, _) = self.exchange.part();
-        Next::Tunnel(Tunnel::new(client, link, self.request.record, self.counts))
+        Next::Tunnel(Tunnel::new(client, link, self.request.record, self.meter))
     }
 
     /// No answer that can be passed on.
@@ -208,7 +210,7 @@ impl Turn<'_> {
     }
 
     fn count(&mut self) {
-        self.request.record.up = self.counts.up.bytes();
-        self.request.record.down = self.counts.down.bytes();
+        self.request.record.up = self.meter.up.bytes();
+        self.request.record.down = self.meter.down.bytes();
     }
 }
