@@ -16,7 +16,7 @@ use crate::admit::limits::tab::Admission;
 use crate::core::fault::Fault;
 use crate::dial::Purpose;
 use crate::http1::answer;
-use crate::relay::meter::Counts;
+use crate::relay::meter::Meter;
 
 /// Serves a CONNECT.
 pub(super) async fn connect(
@@ -43,7 +43,8 @@ pub(super) async fn connect(
         record.end = Some("client_gone");
         return Next::Done;
     }
-    Next::Tunnel(Tunnel::new(client.wire, link, admission, record, Counts::default()))
+    let meter = Meter::new(&admission.allowance());
+    Next::Tunnel(Tunnel::new(client.wire, link, admission, record, meter))
 }
 
 async fn way(

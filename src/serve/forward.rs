@@ -24,7 +24,7 @@ use crate::http1::answer::{self, FaultContext};
 use crate::http1::forward::{self as rewrite, Back, Onward};
 use crate::http1::framing::BodyKind;
 use crate::http1::head::Destination;
-use crate::relay::meter::Counts;
+use crate::relay::meter::Meter;
 
 /// Serves a plain request.
 pub(super) async fn forward(
@@ -52,8 +52,9 @@ pub(super) async fn forward(
     let response = wish.ask.pool.timeouts.response;
     let Client { wire, address, kept } = client;
     let exchange = Exchange::new(shared, &request, wire, link, head, response);
-    let mut turn = Turn { shared, address, kept, request, wish, exchange, counts: Counts::default() };
-    let answered = turn.wish.admission.unless_cut(turn.exchange.answer(&turn.counts)).await;
+    let meter = Meter::new(&wish.admission.allowance());
+    let mut turn = Turn { shared, address, kept, request, wish, exchange, meter };
+    let answered = turn.wish.admission.unless_cut(turn.exchange.answer(&mut turn.meter)).await;
     match answered.unwrap_or_else(|cut| Err(cut_off(shared, cut))) {
         Ok(answer) => turn.pass_on(answer).await,
         // Boxed, as all that is rare is: no other request makes room for it.
@@ -69,7 +70,7 @@ struct Turn<'a> {
     request: Request,
     wish: Wish,
     exchange: Exchange<'a>,
-    counts: Counts,
+    meter: Meter,
 }
 
 /// The head as the next hop gets it.
@@ -150,7 +151,7 @@ impl Turn<'_> {
         let sent = announce::with(self.shared, &self.exchange.link, news, |announce| {
             rewrite::response(&mut out, &answer.head, answer.body, &Back { announce, ..back })
         });
-        let body = self.exchange.body(out, &answer, sent.decode, &self.counts);
+        let body = self.exchange.body(out, &answer, sent.decode, &mut self.meter);
         let whole = self.wish.admission.unless_cut(body).await;
         self.count();
         if let Err(end) = whole.unwrap_or_else(|cut| Err(cut.word())) {
@@ -184,7 +185,7 @@ impl Turn<'_> {
             return Next::Done;
         }
         let (client, link, _) = self.exchange.part();
-        Next::Tunnel(Tunnel::new(client, link, self.wish.admission, self.request.record, self.counts))
+        Next::Tunnel(Tunnel::new(client, link, self.wish.admission, self.request.record, self.meter))
     }
 
     /// No answer that can be passed on.
@@ -221,7 +222,7 @@ impl Turn<'_> {
     }
 
     fn count(&mut self) {
-        self.request.record.up = self.counts.up.bytes();
-        self.request.record.down = self.counts.down.bytes();
+        self.request.record.up = self.meter.up.bytes();
+        self.request.record.down = self.meter.down.bytes();
     }
 }

@@ -9,7 +9,7 @@ use super::link::Link;
 use crate::admit::limits::tab::Admission;
 use crate::net::wire::Wire;
 use crate::observe::access::Record;
-use crate::relay::meter::Counts;
+use crate::relay::meter::Meter;
 use crate::relay::{self, End, Side};
 use crate::state::ConnectionGuard;
 
@@ -18,29 +18,29 @@ use crate::state::ConnectionGuard;
 pub(super) struct Tunnel {
     client: Wire,
     upstream: Wire,
-    counts: Counts,
+    meter: Meter,
     record: Record,
     admission: Admission,
     _connection: ConnectionGuard,
 }
 
 impl Tunnel {
-    /// A tunnel of which `counts` has counted what went before.
+    /// A tunnel of which `meter` has counted what went before.
     pub(super) fn new(
         client: Wire,
         link: Link,
         admission: Admission,
         record: Record,
-        counts: Counts,
+        meter: Meter,
     ) -> Box<Self> {
         let (upstream, connection) = link.into_parts();
-        Box::new(Self { client, upstream, counts, record, admission, _connection: connection })
+        Box::new(Self { client, upstream, meter, record, admission, _connection: connection })
     }
 
     /// Relays until it ends.
     pub(super) async fn run(mut self: Box<Self>, idle: Duration) {
-        let Self { client, upstream, counts, admission, .. } = &mut *self;
-        let relayed = admission.unless_cut(relay::run(client, upstream, idle, counts)).await;
+        let Self { client, upstream, meter, admission, .. } = &mut *self;
+        let relayed = admission.unless_cut(relay::run(client, upstream, idle, meter)).await;
         self.record.end = match relayed {
             Ok(end) => name(end),
             Err(cut) => {
@@ -56,8 +56,8 @@ impl Tunnel {
 /// What a tunnel has moved gets into its record also when it is cut off.
 impl Drop for Tunnel {
     fn drop(&mut self) {
-        self.record.up = self.counts.up.bytes();
-        self.record.down = self.counts.down.bytes();
+        self.record.up = self.meter.up.bytes();
+        self.record.down = self.meter.down.bytes();
         self.record.end.get_or_insert("drained");
     }
 }
@@ -66,6 +66,7 @@ fn name(end: End) -> Option<&'static str> {
     Some(match end {
         End::Done => "done",
         End::Idle => "idle",
+        End::Quota => "quota",
         End::ClientReset => "client_reset",
         End::UpstreamReset => "upstream_reset",
         End::Io { side: Side::Client, .. } => "client_failed",

@@ -2,7 +2,8 @@
 //!
 //! Owns: the pools in force ([`InForce`], one pointer that a reload swaps),
 //! what is known of each exit while the gateway runs ([`Exits`], by name, so
-//! that it outlives reloads), rotations' positions.
+//! that it outlives reloads), rotations' positions; bandwidth and bytes that
+//! connections share ([`pacer`], [`Usage`]).
 //! Must not know: I/O, files, where pins are kept, what a request is.
 //!
 //! A request loads one [`Snapshot`] and keeps to it.
@@ -11,9 +12,11 @@ mod exits;
 mod hold;
 mod lanes;
 mod no_exit;
+pub mod pacer;
 mod pools;
 mod room;
 mod sight;
+mod usage;
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -24,6 +27,7 @@ pub use exits::{After, Attempt, ConnectionGuard, ExitState};
 pub use no_exit::NoExit;
 pub use pools::{LivePool, NewPin, Pick, Unpinned};
 pub use room::Room;
+pub use usage::{Allowance, Usage};
 
 use crate::core::pin::{ExitName, Pin};
 use crate::core::pool::{Pool, Pools};

@@ -224,11 +224,12 @@ impl Admission {
 
     /// What its connection is bound by and counts towards.
     pub(crate) fn allowance(&self) -> Allowance {
-        let purses = || [Some(&self.tab.own), self.granted.as_ref()].into_iter().flatten();
+        let granted = self.granted.as_ref();
+        let (own, usage) = (&self.tab.own, Some(self.tab.usage.clone()));
         Allowance {
-            usage: Some(self.tab.usage.clone()),
-            up: purses().map(|purse| purse.up.clone()).next(),
-            down: purses().map(|purse| purse.down.clone()).next(),
+            usage,
+            up: [Some(own.up.clone()), granted.map(|purse| purse.up.clone())],
+            down: [Some(own.down.clone()), granted.map(|purse| purse.down.clone())],
         }
     }
 

@@ -33,7 +33,7 @@ fn tokens_are_meant_as_written() {
     assert_eq!((tokens.issuer.as_deref(), tokens.audiences.len()), (Some("i"), 2));
     assert_eq!((tokens.any_user, tokens.leeway), (true, Duration::from_secs(5)));
     let again = given.config().unwrap().0;
-    assert_eq!((again.tokens, again.watched()), (config.tokens.clone(), config.watched()));
+    assert_eq!((&again.tokens, again.watched()), (&config.tokens, config.watched()));
     std::fs::write(given.folder.path().join("k/a.json"), set(&[EC])).unwrap();
     assert_ne!(config.watched().now(), *config.watched());
     assert!(given.config().is_err(), "one name for two keys");
@@ -137,7 +137,7 @@ fn what_is_wrong_with_tokens_is_told() {
         told[0].starts_with("moorgate.json:1:22: tokens.keys[0]: the key file gone.json cannot be read"),
         "{told:?}"
     );
-    let nameless = set(&[&ED.replace("\"kid\": \"a\", ", ""); 5]);
+    let nameless = set(&[ED.replace("\"kid\": \"a\", ", "").as_str(); 5]);
     let config = format!("{{\"tokens\": {{\"keys\": \"keys.json\"}}{users}}}");
     check(
         &[("moorgate.json", &config), ("keys.json", &nameless), POOLS],
