@@ -93,7 +93,7 @@ proptest! {
                     if pins.contains(&session) { drop(claim) } else { claims.push((session, claim)) }
                 },
                 1 => if let Some(place) = claims.iter().position(|(key, _)| *key == session) {
-                    let (_, claim) = drop(claims.remove(place));
+                    let (_, claim) = claims.remove(place);
                     if !pins.contains(&session) {
                         claim.commit(&pin(session, 60, 0));
                         pins.push(session);
