@@ -99,4 +99,11 @@ impl Gauge {
             lane.spent(bytes);
         }
     }
+
+    /// Nothing more can be moved for now.
+    pub(crate) fn rest(&mut self) {
+        if let Some(lane) = &mut self.lane {
+            lane.rest();
+        }
+    }
 }
