@@ -9,7 +9,8 @@
 //! them once that time has come. A lane has one turn at a time and turns are
 //! of one size, so lanes that are always busy come round one after the other
 //! and get the same. What a lane does not use of its turn it gives back when
-//! it has nothing to move, so it then holds nothing, and no timer.
+//! it has nothing to move, so it then holds nothing, and no timer; and its
+//! next turn is no longer than what it is likely to use.
 //!
 //! To wire one up: one `Pacer` for each user and direction, kept across
 //! reloads ([`Pacer::set_rate`]; 0 takes the limit off); an
@@ -84,7 +85,7 @@ impl Pacer {
 
     /// One more to share with.
     pub fn lane(self: &Arc<Self>) -> Lane {
-        Lane { pacer: self.clone(), state: State::Free }
+        Lane { pacer: self.clone(), state: State::Free, used: 0, hunger: LEAST_BYTES }
     }
 
     fn turns(&self) -> MutexGuard<'_, Turns> {
@@ -93,7 +94,7 @@ impl Pacer {
 }
 
 impl Turns {
-    fn take(&mut self, now: Instant) -> Turn {
+    fn take(&mut self, hunger: usize, now: Instant) -> Turn {
         if self.rate == 0 {
             return Turn { begins: now, bytes: UNBOUND_BYTES, era: self.era };
         }
@@ -101,7 +102,7 @@ impl Turns {
             self.next = now - BURST;
         }
         let share = u128::from(self.rate) * ROUND.as_millis() / 1000 / u128::from(self.waiting + 1);
-        let bytes = usize::try_from(share).unwrap_or(usize::MAX).max(LEAST_BYTES);
+        let bytes = usize::try_from(share).unwrap_or(usize::MAX).min(hunger).max(LEAST_BYTES);
         let begins = self.next;
         self.next += self.length(bytes);
         Turn { begins, bytes, era: self.era }
@@ -134,6 +135,11 @@ impl Turns {
 pub struct Lane {
     pacer: Arc<Pacer>,
     state: State,
+    /// What it used of its present turn.
+    used: usize,
+    /// What it is likely to use of the next: who has little to move shall not
+    /// hold time that others could use.
+    hunger: usize,
 }
 
 #[derive(Debug)]
@@ -158,7 +164,7 @@ impl Lane {
                 State::Free => {
                     let now = Instant::now();
                     let mut turns = self.pacer.turns();
-                    let turn = turns.take(now);
+                    let turn = turns.take(self.hunger, now);
                     self.state = if turn.begins <= now {
                         State::May(turn)
                     } else {
@@ -185,8 +191,9 @@ impl Lane {
     pub fn spent(&mut self, bytes: usize) {
         if let State::May(turn) = &mut self.state {
             turn.bytes = turn.bytes.saturating_sub(bytes);
+            self.used = self.used.saturating_add(bytes);
             if turn.bytes == 0 {
-                self.state = State::Free;
+                (self.state, self.used, self.hunger) = (State::Free, 0, usize::MAX);
             }
         }
     }
@@ -195,7 +202,8 @@ impl Lane {
     /// back.
     pub fn rest(&mut self) {
         if let State::May(turn) = self.state {
-            self.state = State::Free;
+            self.hunger = self.used.saturating_mul(2);
+            (self.state, self.used) = (State::Free, 0);
             self.pacer.turns().give_back(turn.bytes, turn.era);
         }
     }
@@ -266,12 +274,14 @@ mod tests {
     async fn lazy(mut lane: Lane, bytes: usize, end: Instant) -> u64 {
         let mut moved = 0;
         while Instant::now() < end {
-            if bytes > 0 {
-                assert_eq!(poll_fn(|cx| lane.poll_allow(cx, bytes)).await, bytes);
-                lane.spent(bytes);
-                lane.rest();
-                moved += bytes as u64;
+            let mut left = bytes;
+            while left > 0 {
+                let now = poll_fn(|cx| lane.poll_allow(cx, left)).await;
+                lane.spent(now);
+                left -= now;
             }
+            lane.rest();
+            moved += bytes as u64;
             tokio::time::sleep(SECOND / 100).await;
         }
         moved
