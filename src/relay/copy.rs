@@ -153,6 +153,7 @@ impl<G: Guide> Pump<G> {
             self.stage = Stage::Over;
             self.release();
         }
+        gauge.rest();
         done
     }
 

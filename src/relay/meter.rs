@@ -97,4 +97,11 @@ impl Gauge {
     pub(crate) fn was_read(&mut self, bytes: usize) {
         self.lanes.iter_mut().for_each(|lane| lane.spent(bytes));
     }
+
+    /// Nothing more can be moved for now.
+    pub(crate) fn rest(&mut self) {
+        if let Some(lane) = &mut self.lane {
+            lane.rest();
+        }
+    }
 }
