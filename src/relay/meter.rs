@@ -100,8 +100,6 @@ impl Gauge {
 
     /// Nothing more can be moved for now.
     pub(crate) fn rest(&mut self) {
-        if let Some(lane) = &mut self.lane {
-            lane.rest();
-        }
+        self.lanes.iter_mut().for_each(Lane::rest);
     }
 }

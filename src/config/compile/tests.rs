@@ -242,7 +242,7 @@ fn what_is_no_json_is_told_where() {
             "moorgate.json:1:2: [\"\u{e9}\"]: unknown field \"\u{e9}\": expected one of listeners, admin, pools, users, \
          sessions, targets, timeouts, limits, announce, via, log",
             "moorgate.json:1:10: [\"\u{e9}\u{e9}\"]: unknown field \"\u{e9}\u{e9}\": expected one of listeners, admin, \
-         pools, users, sessions, targets, timeouts, limits, announce, via, log",
+         pools, users, tokens, sessions, targets, timeouts, limits, announce, via, log",
         ],
     );
     let deep = format!("{{\"via\":{}{}}}", "[".repeat(60), "]".repeat(60));
@@ -469,7 +469,7 @@ fn limits_of_users_are_meant_as_written_and_wrong_ones_are_told() {
     };
     wrong(
         r#"{"burst": 5}"#,
-        &["moorgate.json:1:62: users[0].limits.burst: expected \"requests_per_second\" beside it"],
+        &["moorgate.json:1:63: users[0].limits.burst: expected \"requests_per_second\" beside it"],
     );
     wrong(
         r#"{"bandwith": 5, "bandwidth": "fast"}"#,

@@ -46,7 +46,7 @@ fn weak_secret_and_broken_keys_are_refused_where_they_stand() {
     check_keys(
         &set(&[&d]),
         &[
-            "keys.json:1:136: keys[0].d: a private key: put its public part alone here, and regard it as known",
+            "keys.json:1:113: keys[0].d: a private key: put its public part alone here, and regard it as known",
         ],
     );
     check_keys(
@@ -123,7 +123,10 @@ fn what_is_wrong_with_tokens_is_told() {
     wrong(
         "{\"keys\": \"keys.json\", \"leeway\": \"1h\", \"users\": \"all\"}",
         &users,
-        &["moorgate.json:1:63: tokens.users: expected \"configured\" or \"any\""],
+        &[
+            "moorgate.json:1:44: tokens.leeway: expected a duration of at most 10 minutes",
+            "moorgate.json:1:59: tokens.users: expected \"configured\" or \"any\"; did you mean \"any\"?",
+        ],
     );
     wrong(
         "{\"keys\": \"keys.json\", \"leeway\": \"1h\"}",
