@@ -120,13 +120,13 @@ struct Key {
 impl Key {
     fn read(path: &Path) -> anyhow::Result<Self> {
         let pem = zeroize::Zeroizing::new(fs::read(path).with_context(|| path.display().to_string())?);
-        let read: [(Algorithm, fn(&[u8]) -> _); 3] = [
-            (Algorithm::EdDSA, EncodingKey::from_ed_pem),
-            (Algorithm::ES256, EncodingKey::from_ec_pem),
-            (Algorithm::RS256, EncodingKey::from_rsa_pem),
-        ];
-        for (algorithm, read) in read {
-            let Ok(key) = read(&pem) else { continue };
+        for algorithm in [Algorithm::EdDSA, Algorithm::ES256, Algorithm::RS256] {
+            let read = match algorithm {
+                Algorithm::EdDSA => EncodingKey::from_ed_pem(&pem),
+                Algorithm::ES256 => EncodingKey::from_ec_pem(&pem),
+                _ => EncodingKey::from_rsa_pem(&pem),
+            };
+            let Ok(key) = read else { continue };
             let Ok(mut public) = Jwk::from_encoding_key(&key, algorithm) else { break };
             public.common.key_id = Some(public.thumbprint(ThumbprintHash::SHA256)?);
             public.common.public_key_use = Some(PublicKeyUse::Signature);

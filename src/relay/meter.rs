@@ -28,8 +28,11 @@ pub(crate) struct Meter {
 pub(crate) struct Gauge {
     bytes: u64,
     lanes: Box<[Lane]>,
-    usage: Option<(Arc<Usage>, fn(&Usage, u64))>,
+    usage: Option<Counter>,
 }
+
+/// Towards which usage it counts, and in which direction.
+type Counter = (Arc<Usage>, fn(&Usage, u64));
 
 /// The quota is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -65,7 +65,9 @@ pub(super) async fn wish(
     };
     judge(&parameters, &caller.account, &shared.settings.bounds)?;
     // A session that is made of what is at hand has the token's ttl as well.
-    parameters.ttl = parameters.ttl.or(caller.grant.as_ref().and_then(|grant| grant.fixed.ttl));
+    if let (None, Some(grant)) = (parameters.ttl, &caller.grant) {
+        parameters.ttl = grant.fixed.ttl;
+    }
 
     let snapshot = shared.state.snapshot();
     let target = head.destination().and_then(|destination| match destination {

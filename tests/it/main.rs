@@ -50,4 +50,6 @@ mod secrets;
 mod slow;
 mod smuggling;
 mod targets;
+mod tokens;
+mod user_limits;
 mod users;

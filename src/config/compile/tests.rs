@@ -182,7 +182,7 @@ fn what_is_unknown_is_told_with_what_was_meant() {
         "{\n  \"listner\": [],\n  \"tls\": 1\n}",
         &[
             "moorgate.json:2:3: listner: unknown field \"listner\": did you mean \"listeners\"?",
-            "moorgate.json:3:3: tls: unknown field \"tls\": expected one of listeners, admin, pools, users, \
+            "moorgate.json:3:3: tls: unknown field \"tls\": expected one of listeners, admin, pools, users, tokens, \
          sessions, targets, timeouts, limits, announce, via, log",
         ],
     );
@@ -239,7 +239,7 @@ fn what_is_no_json_is_told_where() {
     check_config(
         "\u{feff}{\"\u{e9}\": 1, \"\u{e9}\u{e9}\": 1}",
         &[
-            "moorgate.json:1:2: [\"\u{e9}\"]: unknown field \"\u{e9}\": expected one of listeners, admin, pools, users, \
+            "moorgate.json:1:2: [\"\u{e9}\"]: unknown field \"\u{e9}\": expected one of listeners, admin, pools, users, tokens, \
          sessions, targets, timeouts, limits, announce, via, log",
             "moorgate.json:1:10: [\"\u{e9}\u{e9}\"]: unknown field \"\u{e9}\u{e9}\": expected one of listeners, admin, \
          pools, users, tokens, sessions, targets, timeouts, limits, announce, via, log",
@@ -474,16 +474,16 @@ fn limits_of_users_are_meant_as_written_and_wrong_ones_are_told() {
     wrong(
         r#"{"bandwith": 5, "bandwidth": "fast"}"#,
         &[
-            "moorgate.json:1:52: users[0].limits.bandwith: unknown field \"bandwith\": did you mean \"bandwidth\"?",
-            "moorgate.json:1:81: users[0].limits.bandwidth: expected a number of bytes a second, or a text such \
+            "moorgate.json:1:54: users[0].limits.bandwith: unknown field \"bandwith\": did you mean \"bandwidth\"?",
+            "moorgate.json:1:82: users[0].limits.bandwidth: expected a number of bytes a second, or a text such \
              as \"50MB/s\", or an object with \"up\" and \"down\"",
         ],
     );
     wrong(
         r#"{"bandwidth": {"up": "1MB/s", "both": 1}, "connections": -1}"#,
         &[
-            "moorgate.json:1:81: users[0].limits.bandwidth.both: unknown field \"both\": expected one of up, down",
-            "moorgate.json:1:108: users[0].limits.connections: expected a whole number from 0 to 10000000",
+            "moorgate.json:1:83: users[0].limits.bandwidth.both: unknown field \"both\": expected one of up, down",
+            "moorgate.json:1:110: users[0].limits.connections: expected a whole number from 0 to 10000000",
         ],
     );
 }

@@ -20,12 +20,10 @@ fn check_keys(text: &str, expected: &[&str]) {
 
 #[test]
 fn tokens_are_meant_as_written() {
-    let config = format!(
-        r#"{{"tokens": {{"keys": ["k/a.json", "k/b.json"], "issuer": "i", "audience": ["x", "y"],
-            "users": "any", "leeway": "5s"}}, "listeners": [{{"bind": "0.0.0.0:1"}}]}}"#
-    );
+    let config = r#"{"tokens": {"keys": ["k/a.json", "k/b.json"], "issuer": "i", "audience": ["x", "y"],
+            "users": "any", "leeway": "5s"}, "listeners": [{"bind": "0.0.0.0:1"}]}"#;
     let (one, two) = (set(&[ED]), set(&[EC]));
-    let given = Given::new(&[("moorgate.json", &config), ("k/a.json", &one), ("k/b.json", &two)]);
+    let given = Given::new(&[("moorgate.json", config), ("k/a.json", &one), ("k/b.json", &two)]);
     let (config, warnings) = given.config().unwrap();
     let tokens = config.tokens.clone().unwrap();
     let kids: Vec<_> = tokens.keys.iter().filter_map(|key| key.kid.as_deref()).collect();
@@ -51,7 +49,7 @@ fn weak_secret_and_broken_keys_are_refused_where_they_stand() {
     );
     check_keys(
         &set(&[r#"{"kty": "oct", "alg": "HS256", "k": "hunter2"}"#]),
-        &["keys.json:1:46: keys[0].k: a shared secret: whoever verifies with it could sign; use a key pair"],
+        &["keys.json:1:47: keys[0].k: a shared secret: whoever verifies with it could sign; use a key pair"],
     );
     let short = format!(r#"{{"kty": "RSA", "n": "{}", "e": "AQAB"}}"#, URL_SAFE_NO_PAD.encode([255; 128]));
     check_keys(&set(&[&short]), &["keys.json:1:31: keys[0].n: expected a modulus of 2048 to 4096 bits"]);
@@ -69,7 +67,7 @@ fn weak_secret_and_broken_keys_are_refused_where_they_stand() {
         .is_err()
     );
     let off = EC.replace("axfR", "axfS");
-    check_keys(&set(&[&off]), &["keys.json:1:64: keys[0].x: expected a point of the curve"]);
+    check_keys(&set(&[&off]), &["keys.json:1:72: keys[0].x: expected a point of the curve"]);
     let cut = ED.replace("11qY", "");
     check_keys(&set(&[&cut]), &["keys.json:1:61: keys[0].x: expected 32 bytes"]);
     check_keys(
@@ -80,7 +78,7 @@ fn weak_secret_and_broken_keys_are_refused_where_they_stand() {
         &set(&[&ED.replace("\"x\"", "\"z\"")]),
         &["keys.json:1:11: keys[0]: the field \"x\" is missing"],
     );
-    check_keys(&set(&[ED, ED]), &["keys.json:2:42: keys[1].kid: another key has this name before"]);
+    check_keys(&set(&[ED, ED]), &["keys.json:2:41: keys[1].kid: another key has this name before"]);
     check_keys("{\"keys\": 7}", &["keys.json:1:10: keys: expected a list, found a number"]);
 }
 
