@@ -20,9 +20,8 @@ use serde_json::Value;
 
 use self::object::Object;
 use crate::config::tokens::{self as config, Fixed, TokenKey, fixed};
-use crate::core::session::UserName;
+use crate::core::session::{UserName, is_user};
 use crate::core::time::Timestamp;
-use crate::core::username::is_user;
 
 mod object;
 

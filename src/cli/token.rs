@@ -21,8 +21,8 @@ use serde_json::{Map, Value, json};
 use super::print;
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::tokens::fixed;
+use crate::core::session::is_user;
 use crate::core::time::parse_duration;
-use crate::core::username::is_user;
 
 /// What `moorgate token` is told.
 #[derive(Args)]

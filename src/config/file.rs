@@ -16,7 +16,7 @@ use super::values::{
     FromText, Label, Lifetime, Net, SecretText, Size, Sockets, Span, Whole, deserialize_text, text,
 };
 use super::words::{AffinityWord, BoundsEntry, FailoverWord, Labels, PoolName, TargetsEntry};
-use crate::core::username::is_user;
+use crate::core::session::is_user;
 
 /// The configuration of a Moorgate gateway. Everything has a default.
 #[derive(Default, serde::Deserialize, JsonSchema)]

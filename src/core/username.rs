@@ -94,12 +94,6 @@ impl Key {
     }
 }
 
-/// Whether the text may name a user.
-pub fn is_user(text: &str) -> bool {
-    let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
-    (1..=MAX_USER).contains(&text.len()) && text.bytes().all(fine)
-}
-
 /// Splits a username into the user and what follows its name: `None` for no
 /// known user. The user is the longest name that is the whole username or is
 /// followed in it by `-`.

@@ -91,5 +91,17 @@ impl Inner {
         }
         self.config.store(Arc::new(config));
         tracing::info!("configuration reloaded");
+        for (user, used) in self.shared.users.usage() {
+            tracing::debug!(
+                user = &*user,
+                limits = ?used.limits,
+                connections = used.connections,
+                sessions = used.sessions,
+                bytes_today = used.bytes_today,
+                up = used.up,
+                down = used.down,
+                "user"
+            );
+        }
     }
 }

@@ -86,7 +86,7 @@ pub(super) async fn wish(
     };
     check_exit(&ask, held.as_ref())?;
     let granted = caller.grant.as_ref().map(|grant| &grant.fixed.limits);
-    let admission = caller.tab.enter(granted, shared.clock.now())?;
+    let admission = caller.tab.enter(granted, shared.clock.now()).await?;
     if let (Some(session), None) = (&ask.session, &held) {
         check_room(shared)?;
         held = seat::check(shared, &admission, session.key).await?;

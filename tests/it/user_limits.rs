@@ -72,7 +72,7 @@ fn tunnels_and_requests_under_way_are_bounded() {
     let gateway = limited(json!({ "connections": 2 })).start();
     let (origin, target) = (Origin::start(), Target::open());
     let (tunnel, _) = gateway.tunnel("acme-session-a", &target);
-    let _far = target.accept();
+    let far_end = target.accept();
     let mut plain = gateway.client();
     plain.send(get(&target.url("/"), &basic("acme")));
     let (mut far, _) = target.accept_head();
@@ -84,7 +84,7 @@ fn tunnels_and_requests_under_way_are_bounded() {
     assert_eq!(plain.answer("GET").ok().text(), "hi");
     let _one = gateway.tunnel("acme", origin.address);
     refused(gateway.get("acme", &origin.url("/ip")), "too_many_connections", 1..=60);
-    drop(tunnel);
+    drop((tunnel, far_end));
     eventually("the tunnel's place is free", PATIENCE, || {
         (gateway.get("acme", &origin.url("/ip")).status == 200).then_some(())
     });

@@ -17,8 +17,11 @@ use crate::core::pin::Pin;
 use crate::core::session::SessionKey;
 use crate::core::time::Timestamp;
 
-/// A pin that is so long over, in s, is no more waited for.
-const STALE_S: u64 = 10;
+/// Expiries are counted in stretches of so many ms: many pins share one.
+const STRETCH_MS: u64 = 100;
+
+/// A pin that is so long over, in stretches, is no more waited for.
+const STALE: u64 = 10_000 / STRETCH_MS;
 
 /// The seats of one user.
 #[derive(Default)]
@@ -30,7 +33,7 @@ struct Book {
     taken: u32,
     /// Claims under way.
     coming: HashMap<SessionKey, Coming>,
-    /// How many pins expire in a second (since the epoch).
+    /// How many pins expire in a stretch of time (since the epoch).
     expiries: BTreeMap<u64, u32>,
     /// How many pins end after so much idleness (s).
     idles: BTreeMap<u32, u32>,
@@ -111,7 +114,7 @@ impl Seats {
         let mut book = self.book();
         // Nothing to give back would be a fault elsewhere; it must not wrap.
         book.taken = book.taken.saturating_sub(1);
-        take_one(&mut book.expiries, expiry_s(pin));
+        take_one(&mut book.expiries, expiry(pin));
         if let Some(idle) = pin.idle {
             take_one(&mut book.idles, idle.as_secs());
         }
@@ -136,7 +139,7 @@ impl Book {
     }
 
     fn note(&mut self, pin: &Pin) {
-        *self.expiries.entry(expiry_s(pin)).or_default() += 1;
+        *self.expiries.entry(expiry(pin)).or_default() += 1;
         if let Some(idle) = pin.idle {
             *self.idles.entry(idle.as_secs()).or_default() += 1;
         }
@@ -146,9 +149,9 @@ impl Book {
     /// the store's to know, until an idle one may end.
     fn wait(&mut self, now: Timestamp) -> Duration {
         // The end of a pin may have come before its commit.
-        self.expiries = self.expiries.split_off(&(now.as_ms() / 1000).saturating_sub(STALE_S));
+        self.expiries = self.expiries.split_off(&(now.as_ms() / STRETCH_MS).saturating_sub(STALE));
         let expiry =
-            self.expiries.keys().next().map(|s| Timestamp::from_ms(s.saturating_mul(1000)).since(now));
+            self.expiries.keys().next().map(|s| Timestamp::from_ms(s.saturating_mul(STRETCH_MS)).since(now));
         let idle = self.idles.keys().next().map(|s| Duration::from_secs(u64::from(*s)));
         expiry.into_iter().chain(idle).min().unwrap_or(Duration::from_secs(1))
     }
@@ -188,9 +191,9 @@ impl Drop for Seat {
     }
 }
 
-/// The second in which it is over.
-fn expiry_s(pin: &Pin) -> u64 {
-    pin.expires.as_ms().div_ceil(1000)
+/// The stretch of time in which it is over.
+fn expiry(pin: &Pin) -> u64 {
+    pin.expires.as_ms() / STRETCH_MS
 }
 
 fn take_one<K: Ord>(counts: &mut BTreeMap<K, u32>, key: K) {

@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::AcqRel, Ordering::Acquire
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::time::sleep;
+
 use super::day::{Day, Today};
 use super::ending::{Cut, Ending};
 use super::purse::Purse;
@@ -23,6 +25,9 @@ use crate::state::{Allowance, Usage};
 /// The most sets of limits that a user's tokens may bring at a time; beyond,
 /// the one that is used by least is begun anew.
 const MOST_PURSES: usize = 64;
+
+/// Above its limit of connections a user waits so long for one to end.
+const GRACE: Duration = Duration::from_millis(20);
 
 /// What one user uses, and its limits.
 pub(crate) struct Tab {
@@ -118,7 +123,7 @@ impl Tab {
     ///
     /// # Errors
     /// `rate_limited`, `quota_exceeded`, `too_many_connections`.
-    pub(crate) fn enter(
+    pub(crate) async fn enter(
         self: &Arc<Self>,
         granted: Option<&UserLimits>,
         now: Timestamp,
@@ -134,13 +139,23 @@ impl Tab {
             return Err(used_up(now));
         }
         let most = limits.connections.map_or(u32::MAX, NonZeroU32::get);
-        let one_more = |open: u32| (open < most).then_some(open + 1);
-        if self.connections.fetch_update(AcqRel, Acquire, one_more).is_err() {
-            let detail = format!("the user has {most} tunnels and requests open, its most: end some first");
-            return Err(Fault::new(Code::TooManyConnections, detail));
+        if !self.connect(most) {
+            // One may be at its end: its client has all of the answer already.
+            sleep(GRACE).await;
+            if !self.connect(most) {
+                let detail =
+                    format!("the user has {most} tunnels and requests open, its most: end some first");
+                return Err(Fault::new(Code::TooManyConnections, detail));
+            }
         }
         let ending = granted.as_ref().unwrap_or(&self.own).ending();
         Ok(Admission { tab: self.clone(), granted, ending, sessions: limits.sessions })
+    }
+
+    /// Counts one more of at most so many; whether it may.
+    fn connect(&self, most: u32) -> bool {
+        let one_more = |open: u32| (open < most).then_some(open + 1);
+        self.connections.fetch_update(AcqRel, Acquire, one_more).is_ok()
     }
 
     /// The purse of limits that a token brings: one for all that bring these.
