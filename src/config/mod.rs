@@ -28,7 +28,7 @@ use crate::core::time::Ttl;
 mod allowance;
 mod compile;
 mod describe;
-mod env;
+pub(crate) mod env;
 mod file;
 mod findings;
 mod import;

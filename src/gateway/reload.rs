@@ -20,11 +20,21 @@ impl Inner {
     /// Reloads the pools whenever their files change, and the configuration
     /// as far as it can be changed, whenever its own do; both on demand.
     pub(super) async fn watch(self: Arc<Self>, mut watch: Watching) {
+        let mut asked = false;
         loop {
+            if std::mem::take(&mut asked) {
+                self.manager.ready();
+            }
             let config = tokio::select! {
                 () = watch.pools.changed() => None,
                 () = watch.config.changed() => self.reload_config().await,
-                () = self.reloads.notified() => self.reload_config().await,
+                () = self.reloads.notified() => {
+                    self.manager.reloading(crate::clock::monotonic_us());
+                    asked = true;
+                    self.reload_config().await
+                }
+                // The new process watches.
+                () = self.shared.drain.handed_over() => return,
             };
             if let Some(config) = config {
                 watch.config = Watch::new(config);

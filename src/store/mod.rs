@@ -19,6 +19,7 @@ mod disk;
 mod engine;
 mod epoch;
 mod folder;
+mod gate;
 mod journal;
 mod load;
 mod local;
@@ -219,7 +220,7 @@ impl Store {
 
     /// The key's live pin, for a request that uses it now.
     pub async fn hold(&self, key: SessionKey) -> Result<Option<Claim>, StoreFault> {
-        Ok(self.0.0.hold(key).await)
+        self.0.0.hold(key).await
     }
 
     /// The key's live pin, for a request that used it when it began.
@@ -306,6 +307,29 @@ impl Store {
             self.note_clock();
             self.sweep().await;
         }
+    }
+
+    /// Writes and syncs what waits and lets go of the state folder, so that
+    /// another process can open it. Pins that are known are held on meanwhile;
+    /// whatever would be written waits, until [`Store::take_back`] or
+    /// [`Store::hand_over`].
+    ///
+    /// # Errors
+    /// The disk refuses, or hangs: nothing has changed.
+    pub async fn let_go(&self) -> Result<(), StoreFault> {
+        self.0.0.let_go().await
+    }
+
+    /// The other process does not have the folder after all: it is opened
+    /// again, and what waits goes on.
+    pub fn take_back(&self) {
+        self.0.0.take_back();
+    }
+
+    /// The other process has it for good: what waits, and all that comes,
+    /// fails with [`StoreFault::HandedOver`].
+    pub fn hand_over(&self) {
+        self.0.0.hand_over();
     }
 
     /// Writes and syncs what waits, and closes the files. Later claims fail.
