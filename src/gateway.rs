@@ -20,7 +20,6 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::watch::Watch;
 use crate::config::{self, Config, Findings};
 use crate::core::secret::Secret;
-use crate::core::time::Timestamp;
 use crate::dial::Dialer;
 use crate::drain::Drain;
 use crate::http1::head::HeadLimits;
