@@ -4,13 +4,12 @@
 //! Must not know: any decision about a request.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::Mutex;
 
 use crate::admin;
 use crate::admit::limits::Connections;
@@ -26,25 +25,28 @@ use crate::http1::head::HeadLimits;
 use crate::net::listen;
 use crate::net::resolve::Resolver;
 use crate::net::systemd::Manager;
+use crate::observe::instruments::Instruments;
 use crate::serve::{self, Passage, Settings, Shared};
 use crate::state::{Exits, InForce};
-use crate::store::{Store, StoreConfig, StoreError};
+use crate::steer::Steering;
+use crate::steer::reload::{Asked, reloads};
+use crate::store::StoreError;
 
 mod birth;
 mod day;
 mod demo_user;
-mod ledger;
 mod listeners;
 mod reload;
+mod state;
 mod successor;
 mod upgrade;
 
 pub(crate) use birth::Birth;
 use birth::Image;
 use day::DayKeeper;
-use ledger::Ledger;
 use listeners::{Listeners, Socket};
 use reload::Watching;
+use state::Ledger;
 
 /// How often forgotten clients' failures are dropped.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -65,7 +67,7 @@ struct Inner {
     config: ArcSwap<Config>,
     shared: Arc<Shared>,
     day: Arc<DayKeeper>,
-    reloads: Notify,
+    steering: Arc<Steering>,
     sockets: Vec<Socket>,
     manager: Arc<Manager>,
     image: Option<Image>,
@@ -115,44 +117,49 @@ impl Gateway {
         warn_of(&loaded.warnings);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let (exits, tabs) = (Arc::new(Exits::default()), Arc::new(Tabs::default()));
+        let instruments = Arc::new(Instruments::default());
+        let counts = || Ledger::new(&exits, &tabs, &instruments);
         let Birth { sockets, predecessor, manager, watchdog, image } = birth;
-        let (store, mut listeners) = match &predecessor {
+        let (kept, mut listeners) = match &predecessor {
             None => {
-                let store = open_store(&config, &clock, &exits, &tabs).await?;
-                (store, Listeners::bind(&config, sockets, true)?)
+                let kept = state::open(&config, &clock, counts()).await?;
+                (kept, Listeners::bind(&config, sockets, true)?)
             }
             // What may fail comes before the old process stops for us.
             Some(predecessor) => {
                 let listeners = Listeners::bind(&config, sockets, false)?;
                 predecessor.state().await?;
-                (open_store(&config, &clock, &exits, &tabs).await?, listeners)
+                (state::open(&config, &clock, counts()).await?, listeners)
             }
         };
-        let day = DayKeeper::open(folder(&config), &tabs, clock.now());
+        let day = DayKeeper::open(state::folder(&config).as_deref(), &tabs, clock.now());
         let (entries, demo) = users(&config)?;
         let users = Users::new(config.limits.auth_failures_per_minute, tabs, clock.clone());
         users.replace(&entries, config.tokens.as_ref());
         let resolver = Resolver::system()
             .map_err(|error| StartError::Listen(format!("names cannot be resolved: {error}")))?;
         let shared = Arc::new(Shared {
-            users,
+            users: Arc::new(users),
             connections: Connections::new(config.limits.connections, config.limits.connections_per_client),
-            state: InForce::new(loaded.pools, exits, clock.now()),
-            store,
+            state: Arc::new(InForce::new(loaded.pools, exits, kept.switches.clone(), clock.now())),
+            store: kept.store.clone(),
             dialer: Dialer::new(Arc::new(resolver)),
             clock,
             drain: Drain::new(),
             passage: Passage::default(),
             own: Arc::new(listeners.own()),
+            instruments,
             settings: settings(&config),
         });
         let watch =
             Watching { pools: Watch::new(loaded.watched), config: Watch::new(config.watched().clone()) };
+        let (reloads, asked) = reloads();
+        let steering = Arc::new(kept.steering(&shared, reloads));
         let inner = Arc::new(Inner {
             config: ArcSwap::from_pointee(config),
             shared,
             day: Arc::new(day),
-            reloads: Notify::new(),
+            steering,
             sockets: std::mem::take(&mut listeners.all),
             manager,
             image,
@@ -161,7 +168,7 @@ impl Gateway {
         });
         let (addresses, doors, left) =
             (listeners.addresses(), listeners.doors(), listeners.left.split_off(0));
-        inner.spawn(listeners, watch, watchdog);
+        inner.spawn(listeners, watch, asked, watchdog);
         match predecessor {
             None => inner.is_service(),
             Some(predecessor) => {
@@ -185,48 +192,6 @@ fn settings(config: &Config) -> Settings {
         announce: config.announce,
         via: config.via.then(|| format!("moorgate-{:08x}", rand::random::<u32>())),
     }
-}
-
-/// The state folder; `None`: nothing outlives the process.
-fn folder(config: &Config) -> Option<&Path> {
-    match &config.sessions.store {
-        config::StoreAt::Memory => None,
-        config::StoreAt::Folder(folder) => Some(folder),
-    }
-}
-
-async fn open_store(
-    config: &Config,
-    clock: &Arc<dyn Clock>,
-    exits: &Arc<Exits>,
-    tabs: &Arc<Tabs>,
-) -> Result<Store, StartError> {
-    let folder = folder(config).map(Path::to_owned);
-    let durability = match config.sessions.durability {
-        config::Durability::Journal => crate::store::Durability::Journal,
-        config::Durability::Fsync => crate::store::Durability::Fsync,
-    };
-    let (clock, observer) = (clock.clone(), Arc::new(Ledger(exits.clone(), tabs.clone())));
-    let open = move || Store::open(StoreConfig { folder, durability }, clock, observer);
-    let opened = tokio::task::spawn_blocking(open).await;
-    let (store, report) = opened.map_err(|error| {
-        let source = std::io::Error::other(error);
-        StartError::System { what: "opening the state folder", source }
-    })??;
-    for damage in &report.damage {
-        log_damage(damage);
-    }
-    tracing::info!(pins = report.pins, ended = report.ended, "state opened");
-    Ok(store)
-}
-
-fn log_damage(damage: &crate::store::Damage) {
-    tracing::error!(
-        code = "state_damaged",
-        file = %damage.file.display(),
-        lost = damage.lost.as_str(),
-        "state_damaged"
-    );
 }
 
 /// Warnings stop nothing.
@@ -253,14 +218,20 @@ fn users(config: &Config) -> Result<(Vec<Entry>, Option<Secret>), StartError> {
     if !entries.is_empty() || config.tokens.is_some() {
         return Ok((entries, None));
     }
-    let secret = demo_user::secret(folder(config))
+    let secret = demo_user::secret(state::folder(config).as_deref())
         .map_err(|source| StartError::System { what: "the secret of user demo cannot be kept", source })?;
     entries.push(demo_user::entry(&secret));
     Ok((entries, Some(secret)))
 }
 
 impl Inner {
-    fn spawn(self: &Arc<Self>, listeners: Listeners, watch: Watching, watchdog: Option<Duration>) {
+    fn spawn(
+        self: &Arc<Self>,
+        listeners: Listeners,
+        watch: Watching,
+        asked: Asked,
+        watchdog: Option<Duration>,
+    ) {
         for (listener, door) in listeners.clients {
             log_listening(&listener, "http");
             let shared = self.shared.clone();
@@ -269,7 +240,14 @@ impl Inner {
         }
         if let Some(listener) = listeners.admin {
             log_listening(&listener, "admin");
-            self.until_end(admin::serve(listener, self.shared.drain.clone()));
+            let token = self.config.load().admin.as_ref().and_then(|admin| admin.token.clone());
+            let desk = admin::Desk {
+                steering: self.steering.clone(),
+                users: self.shared.users.clone(),
+                connections: self.shared.connections.clone(),
+                drain: self.shared.drain.clone(),
+            };
+            self.until_end(admin::serve(listener, desk, token));
         }
         if let Some(time) = watchdog {
             let manager = self.manager.clone();
@@ -292,7 +270,7 @@ impl Inner {
             }
         });
         let inner = self.clone();
-        self.until_end(async move { inner.watch(watch).await });
+        self.until_end(async move { inner.watch(watch, asked).await });
         let inner = self.clone();
         self.until_end(async move { inner.mind_limits().await });
     }
@@ -349,7 +327,7 @@ impl Running {
 
     /// Reads users and pools again; the log says what came of it.
     pub fn reload(&self) {
-        self.inner.reloads.notify_one();
+        self.inner.steering.reloads.ask();
     }
 
     /// Starts the program anew and gives way to it; the log says what came of

@@ -69,6 +69,17 @@ pub(crate) struct Users {
     clock: Arc<dyn Clock>,
 }
 
+/// A user, and what it uses.
+#[derive(Debug)]
+pub(crate) struct Used {
+    /// Its name.
+    pub(crate) name: UserName,
+    /// Its account, if it is configured.
+    pub(crate) account: Option<Arc<Account>>,
+    /// What it uses now.
+    pub(crate) in_use: InUse,
+}
+
 /// A caller that was proven.
 #[derive(Debug)]
 pub(crate) struct Caller {
@@ -229,11 +240,17 @@ impl Users {
         self.tabs.moved(self.clock.now())
     }
 
-    /// What each user uses, in the order of names; of those that are not
-    /// configured, those that use something.
-    pub(crate) fn usage(&self) -> Vec<(UserName, InUse)> {
-        let mut all = self.tabs.in_use(self.clock.now());
-        all.sort_by(|(a, _), (b, _)| a.cmp(b));
+    /// Every user, by name: those that are configured, and others that use
+    /// something.
+    pub(crate) fn usage(&self) -> Vec<Used> {
+        let accounts = self.accounts.load();
+        let used = |(name, in_use)| {
+            let account = accounts.by_name.get(&name).map(|user: &User| user.account.clone());
+            Used { name, account, in_use }
+        };
+        let mut all: Vec<_> = self.tabs.in_use(self.clock.now()).into_iter().map(used).collect();
+        all.retain(|used| used.account.is_some() || used.in_use.is_any());
+        all.sort_by(|a, b| a.name.cmp(&b.name));
         all
     }
 }

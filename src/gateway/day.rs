@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use super::{Inner, log_damage};
+use super::Inner;
+use super::state::log_damage;
 use crate::admit::limits::tabs::Tabs;
 use crate::core::time::Timestamp;
 use crate::store::days::{DayBytes, Days};

@@ -1,13 +1,16 @@
 //! Other pools and users, while the gateway runs.
 //!
-//! Owns: when they are read again, and that what is wrong changes nothing.
+//! Owns: when they are read again, that what is wrong changes nothing, and
+//! that whoever asked is told.
 //! Must not know: what a request makes of them.
 
 use std::sync::Arc;
 
 use super::{Inner, entries, warn_of};
 use crate::config::watch::{Watch, Watched};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Findings};
+use crate::observe::events::Event;
+use crate::steer::reload::{Asked, Outcome, Waiting};
 
 /// The files that a reload would read.
 pub(super) struct Watching {
@@ -19,99 +22,121 @@ pub(super) struct Watching {
 impl Inner {
     /// Reloads the pools whenever their files change, and the configuration
     /// as far as it can be changed, whenever its own do; both on demand.
-    pub(super) async fn watch(self: Arc<Self>, mut watch: Watching) {
-        let mut asked = false;
+    pub(super) async fn watch(self: Arc<Self>, mut watch: Watching, mut asked: Asked) {
         loop {
-            if std::mem::take(&mut asked) {
-                self.manager.ready();
-            }
+            let mut findings = Vec::new();
+            let mut waiting = None;
             let config = tokio::select! {
                 () = watch.pools.changed() => None,
-                () = watch.config.changed() => self.reload_config().await,
-                () = self.reloads.notified() => {
+                () = watch.config.changed() => self.reload_config(&mut findings).await,
+                all = asked.next() => {
+                    waiting = Some(all);
                     self.manager.reloading(crate::clock::monotonic_us());
-                    asked = true;
-                    self.reload_config().await
+                    self.reload_config(&mut findings).await
                 }
                 // The new process watches.
                 () = self.shared.drain.handed_over() => return,
             };
-            if let Some(config) = config {
-                watch.config = Watch::new(config);
+            if let Some(watched) = config {
+                watch.config = Watch::new(watched);
             }
-            let config = self.config.load_full();
-            let reloaded = tokio::task::spawn_blocking(move || config::load_pools(&config)).await;
-            let watched = match reloaded {
-                Ok(Ok(loaded)) => {
-                    warn_of(&loaded.warnings);
-                    let pools = loaded.pools.iter().count();
-                    self.shared.state.replace(loaded.pools, self.shared.clock.now());
-                    tracing::info!(pools, "pools reloaded");
-                    loaded.watched
+            if let Some(watched) = self.reload_pools(&mut findings).await {
+                watch.pools = Watch::new(watched);
+            }
+            if waiting.is_some() {
+                self.manager.ready();
+            }
+            self.tell(findings, waiting.unwrap_or_default());
+        }
+    }
+
+    /// What is to be watched from now on; `None`: what was until now.
+    async fn reload_pools(&self, wrong: &mut Vec<String>) -> Option<Watched> {
+        let config = self.config.load_full();
+        match tokio::task::spawn_blocking(move || config::load_pools(&config)).await {
+            Ok(Ok(loaded)) => {
+                warn_of(&loaded.warnings);
+                let pools = loaded.pools.iter().count();
+                self.shared.state.replace(loaded.pools, self.shared.clock.now());
+                self.steering.keep_settled().await;
+                tracing::info!(pools, "pools reloaded");
+                Some(loaded.watched)
+            }
+            Ok(Err(findings)) => {
+                for finding in findings.iter() {
+                    tracing::error!(%finding, "pools not reloaded: the old ones stay in force");
                 }
-                Ok(Err(findings)) => {
-                    for finding in findings.iter() {
-                        tracing::error!(%finding, "pools not reloaded: the old ones stay in force");
-                    }
-                    findings.watched().clone()
-                }
-                Err(error) => {
-                    tracing::error!(%error, "the reload broke off: the old pools stay in force");
-                    continue;
-                }
-            };
-            watch.pools = Watch::new(watched);
+                note(&findings, wrong);
+                Some(findings.watched().clone())
+            }
+            Err(error) => {
+                tracing::error!(%error, "the reload broke off: the old pools stay in force");
+                wrong.push("the reload of the pools broke off".to_owned());
+                None
+            }
         }
     }
 
     /// Users, tokens, and what pools take from the configuration (`targets`,
     /// the timeouts of dials), come into force; the rest needs a restart. What
-    /// is to be watched from now on.
-    async fn reload_config(&self) -> Option<Watched> {
+    /// is to be watched from now on; `None`: what was until now.
+    async fn reload_config(&self, wrong: &mut Vec<String>) -> Option<Watched> {
         let source = self.config.load().source().clone();
-        let loaded = tokio::task::spawn_blocking(move || Config::load(&source)).await;
-        match loaded {
+        match tokio::task::spawn_blocking(move || Config::load(&source)).await {
             Ok(Ok((config, warnings))) => {
                 warn_of(&warnings);
                 let watched = config.watched().clone();
-                self.reload_users(config);
+                self.take_config(config, wrong);
                 Some(watched)
             }
             Ok(Err(findings)) => {
                 for finding in findings.iter() {
                     tracing::error!(%finding, "configuration not reloaded: the old one stays in force");
                 }
+                note(&findings, wrong);
                 Some(findings.watched().clone())
             }
             Err(error) => {
                 tracing::error!(%error, "the reload broke off: the old configuration stays in force");
+                wrong.push("the reload of the configuration broke off".to_owned());
                 None
             }
         }
     }
 
-    fn reload_users(&self, config: Config) {
-        let is_open = |config: &Config| config.users.is_empty() && config.tokens.is_none();
-        if is_open(&config) != is_open(&self.config.load()) {
-            tracing::error!("configuration not reloaded: from or to no users at all needs a restart");
+    fn take_config(&self, config: Config, wrong: &mut Vec<String>) {
+        let has_users = |config: &Config| !config.users.is_empty() || config.tokens.is_some();
+        if has_users(&config) != has_users(&self.config.load()) {
+            let message = "from or to no users at all needs a restart";
+            tracing::error!("configuration not reloaded: {message}");
+            wrong.push(format!("users: {message}"));
             return;
         }
-        if !is_open(&config) {
+        if has_users(&config) {
             self.shared.users.replace(&entries(&config), config.tokens.as_ref());
         }
         self.config.store(Arc::new(config));
         tracing::info!("configuration reloaded");
-        for (user, used) in self.shared.users.usage() {
-            tracing::debug!(
-                user = &*user,
-                limits = ?used.limits,
-                connections = used.connections,
-                sessions = used.sessions,
-                bytes_today = used.bytes_today,
-                up = used.up,
-                down = used.down,
-                "user"
-            );
+    }
+
+    fn tell(&self, findings: Vec<String>, waiting: Vec<Waiting>) {
+        let instruments = &self.shared.instruments;
+        match findings.is_empty() {
+            true => instruments.reloads.one(),
+            false => instruments.reloads_failed.one(),
+        }
+        let pools = self.shared.state.snapshot().pools().iter().count();
+        let outcome = Arc::new(Outcome { at: self.shared.clock.now(), findings, pools });
+        instruments
+            .events
+            .tell(|| Event::Reloaded { ok: outcome.findings.is_empty(), findings: outcome.findings.clone() });
+        self.steering.reloads.note(outcome.clone());
+        for one in waiting {
+            let _ = one.send(outcome.clone());
         }
     }
+}
+
+fn note(findings: &Findings, wrong: &mut Vec<String>) {
+    wrong.extend(findings.iter().map(ToString::to_string));
 }

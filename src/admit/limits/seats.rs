@@ -109,6 +109,13 @@ impl Seats {
         book.note(pin);
     }
 
+    /// A pin of the user lives longer.
+    pub(crate) fn extended(&self, before: &Pin, now: &Pin) {
+        let mut book = self.book();
+        take_one(&mut book.expiries, expiry(before));
+        *book.expiries.entry(expiry(now)).or_default() += 1;
+    }
+
     /// A pin of the user has ended, or never came to be.
     pub(crate) fn ended(&self, pin: &Pin) {
         let mut book = self.book();

@@ -77,6 +77,13 @@ pub(crate) struct InUse {
     pub(crate) down: u64,
 }
 
+impl InUse {
+    /// Whether it uses anything, or did today.
+    pub(crate) fn is_any(&self) -> bool {
+        self.connections > 0 || self.sessions > 0 || self.bytes_today > 0
+    }
+}
+
 impl fmt::Debug for Tab {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tab").field("connections", &self.connections).finish_non_exhaustive()

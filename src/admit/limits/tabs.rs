@@ -56,6 +56,11 @@ impl Tabs {
         self.of(&pin.user).seats.ended(pin);
     }
 
+    /// A pin lives longer.
+    pub(crate) fn extended(&self, before: &Pin, now: &Pin) {
+        self.of(&now.user).seats.extended(before, now);
+    }
+
     /// Bytes of a day that this node has not counted itself: from before its
     /// start.
     pub(crate) fn add(&self, moved: &DayBytes, now: Timestamp) {
@@ -84,10 +89,7 @@ impl Tabs {
     /// every minute or so.
     pub(crate) fn sweep(&self, now: Timestamp) {
         let mut tabs = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        tabs.retain(|_, tab| {
-            let used = tab.in_use(now);
-            Arc::strong_count(tab) > 1 || used.sessions > 0 || used.bytes_today > 0
-        });
+        tabs.retain(|_, tab| Arc::strong_count(tab) > 1 || tab.in_use(now).is_any());
     }
 
     fn all(&self) -> Vec<(UserName, Arc<Tab>)> {
