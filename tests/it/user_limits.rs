@@ -5,6 +5,7 @@ use std::fs;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::harness::operator::look;
 use crate::harness::request::{Ask, basic_as, connect, get};
 use crate::harness::{Answer, Client, Gateway, Origin, PASSWORD, PATIENCE, Setup, Target, basic, eventually};
 
@@ -291,4 +292,31 @@ fn a_configuration_that_is_wrong_changes_no_limit() {
     gateway.replace("moorgate.json", text.replace("\"connections\": 1", "\"connections\": 2"));
     gateway.log.wait_after(mark, "the reload", |line| line.has("configuration reloaded"));
     gateway.tunnel("acme", &target);
+}
+
+#[test]
+fn the_operator_sees_what_users_use() {
+    let limits = json!({ "connections": 9, "bytes_per_day": "1GB", "bandwidth": { "up": "1MB/s" } });
+    let gateway = limited(limits).start();
+    let target = Target::open();
+    let (mut near, _) = gateway.tunnel("acme-session-a", &target);
+    let mut far = target.accept();
+    near.send("12345");
+    far.exactly(5);
+    far.send("123");
+    near.exactly(3);
+    let users = look(&gateway, "/v1/users");
+    let acme = &users["users"][0];
+    assert_eq!((&acme["name"], &acme["configured"]), (&json!("acme"), &json!(true)));
+    assert_eq!(
+        (&acme["connections"], &acme["sessions"], &acme["bytes_today"]),
+        (&json!(1), &json!(1), &json!(8))
+    );
+    assert_eq!((&acme["bytes_up"], &acme["bytes_down"]), (&json!(5), &json!(3)));
+    assert_eq!(
+        acme["limits"],
+        json!({ "requests_per_second": null, "burst": null, "connections": 9, "sessions": null,
+                "bytes_per_day": 1_000_000_000, "bandwidth_up": 1_000_000, "bandwidth_down": null })
+    );
+    assert_eq!((&users["users"][1]["name"], &users["users"][1]["connections"]), (&json!("other"), &json!(0)));
 }
