@@ -36,6 +36,7 @@ mod birth;
 mod day;
 mod demo_user;
 mod listeners;
+mod probes;
 mod reload;
 mod state;
 mod successor;
@@ -271,8 +272,8 @@ impl Inner {
         });
         let inner = self.clone();
         self.until_end(async move { inner.watch(watch, asked).await });
-        let inner = self.clone();
-        self.until_end(async move { inner.mind_limits().await });
+        self.until_end(self.clone().mind_limits());
+        self.until_end(self.clone().probe_exits());
     }
 
     /// This process is the service: clients come here, and signals.

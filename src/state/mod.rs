@@ -11,6 +11,7 @@
 mod exits;
 mod hold;
 mod lanes;
+mod learned;
 mod no_exit;
 pub mod pacer;
 mod pools;
