@@ -164,6 +164,16 @@ impl Wire {
         }
     }
 
+    /// Ready when a read may find something: of a plain socket the runtime
+    /// knows, any other must be read to know.
+    pub(crate) fn poll_maybe_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        match &self.kind {
+            // What it fails of, the read will tell.
+            Kind::Tcp(tcp) if self.unread.is_empty() => tcp.poll_read_ready(cx).map(drop),
+            _ => Poll::Ready(()),
+        }
+    }
+
     /// Whether the connection is known to have failed, whatever still waits
     /// to be read.
     pub(crate) fn is_broken(&self) -> bool {

@@ -19,7 +19,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::meter::Count;
+use super::meter::{Gauge, UsedUp};
 use crate::net::wire::Wire;
 
 /// The most that is read at once, in bytes.
@@ -92,6 +92,8 @@ pub(crate) enum Broken<F = Infallible> {
     Fault(F),
     /// The sink failed.
     Sink(io::Error),
+    /// The quota is used up. What was read before has gone out.
+    UsedUp,
 }
 
 impl<G: Guide> Pump<G> {
@@ -137,20 +139,21 @@ impl<G: Guide> Pump<G> {
     /// gone out and is flushed; the sink stays open. Ready again if polled
     /// again.
     ///
-    /// `count` counts what the sink takes. To bound a stall, watch it with a
+    /// `gauge` counts what the sink takes, and bounds what is read. To bound a stall, watch it with a
     /// [`Lull`](super::lull::Lull).
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut Wire,
         to: &mut Wire,
-        count: &Count,
+        gauge: &mut Gauge,
     ) -> Poll<How<G::Fault>> {
-        let done = with_buffer(|buffer| self.advance(cx, from, to, count, buffer));
+        let done = with_buffer(|buffer| self.advance(cx, from, to, gauge, buffer));
         if done.is_ready() {
             self.stage = Stage::Over;
             self.release();
         }
+        gauge.rest();
         done
     }
 
@@ -159,16 +162,17 @@ impl<G: Guide> Pump<G> {
         cx: &mut Context<'_>,
         from: &mut Wire,
         to: &mut Wire,
-        count: &Count,
+        gauge: &mut Gauge,
         buffer: &mut [u8],
     ) -> Poll<How<G::Fault>> {
         for _ in 0..ROUNDS {
-            ready!(self.deliver(cx, to, count)).map_err(Broken::Sink)?;
+            ready!(self.deliver(cx, to, gauge)).map_err(Broken::Sink)?;
             match std::mem::replace(&mut self.stage, Stage::Moving) {
                 Stage::Moving if self.guide.want() == 0 => self.stage = Stage::Ending(Ok(())),
-                Stage::Moving => match self.fetch(cx, from, buffer) {
-                    Poll::Ready(read) => {
-                        self.take_in(cx, read, from, to, count).map_err(Broken::Sink)?;
+                Stage::Moving => match self.fetch(cx, from, gauge, buffer) {
+                    Poll::Ready(Err(UsedUp)) => self.stage = Stage::Ending(Err(Broken::UsedUp)),
+                    Poll::Ready(Ok(read)) => {
+                        self.take_in(cx, read, from, to, gauge).map_err(Broken::Sink)?;
                     }
                     Poll::Pending => {
                         // Nothing more for now, so the sink need not wait.
@@ -194,10 +198,10 @@ impl<G: Guide> Pump<G> {
     }
 
     /// Hands on what is held.
-    fn deliver(&mut self, cx: &mut Context<'_>, to: &mut Wire, count: &Count) -> Poll<io::Result<()>> {
+    fn deliver(&mut self, cx: &mut Context<'_>, to: &mut Wire, gauge: &mut Gauge) -> Poll<io::Result<()>> {
         while self.is_holding() {
             let held = std::mem::take(&mut self.held);
-            let written = self.write(cx, &held[self.taken..], to, count);
+            let written = self.write(cx, &held[self.taken..], to, gauge);
             self.held = held;
             self.taken += ready!(written)?;
             if self.taken == self.held.len() {
@@ -212,13 +216,13 @@ impl<G: Guide> Pump<G> {
         cx: &mut Context<'_>,
         bytes: &[u8],
         to: &mut Wire,
-        count: &Count,
+        gauge: &mut Gauge,
     ) -> Poll<io::Result<usize>> {
         let n = ready!(Pin::new(to).poll_write(cx, bytes))?;
         if n == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        count.add(n);
+        gauge.add(n);
         self.unflushed = true;
         Poll::Ready(Ok(n))
     }
@@ -231,13 +235,22 @@ impl<G: Guide> Pump<G> {
         &self,
         cx: &mut Context<'_>,
         from: &mut Wire,
+        gauge: &mut Gauge,
         buffer: &'b mut [u8],
-    ) -> Poll<io::Result<&'b [u8]>> {
+    ) -> Poll<Result<io::Result<&'b [u8]>, UsedUp>> {
         let most = buffer.len().min(self.guide.want());
+        let most = match gauge.is_bound() {
+            false => most,
+            true => {
+                ready!(from.poll_maybe_readable(cx));
+                ready!(gauge.poll_allow(cx, most))?
+            }
+        };
         let mut read = ReadBuf::new(&mut buffer[..most]);
-        ready!(Pin::new(from).poll_read(cx, &mut read))?;
+        let polled = Pin::new(from).poll_read(cx, &mut read);
         let n = read.filled().len();
-        Poll::Ready(Ok(&buffer[..n]))
+        gauge.was_read(n);
+        Poll::Ready(Ok(ready!(polled).map(|()| &buffer[..n])))
     }
 
     /// Shows the guide what was read and hands on what may pass; what the
@@ -248,7 +261,7 @@ impl<G: Guide> Pump<G> {
         read: io::Result<&[u8]>,
         from: &mut Wire,
         to: &mut Wire,
-        count: &Count,
+        gauge: &mut Gauge,
     ) -> io::Result<()> {
         let mut extra = Vec::new();
         let (bytes, Step { pass, used }) = match self.look(read, &mut extra) {
@@ -263,7 +276,7 @@ impl<G: Guide> Pump<G> {
         }
         let mut pass = &bytes[..pass];
         if !pass.is_empty()
-            && let Poll::Ready(n) = self.write(cx, pass, to, count)
+            && let Poll::Ready(n) = self.write(cx, pass, to, gauge)
         {
             pass = &pass[n?..];
         }

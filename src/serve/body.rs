@@ -16,7 +16,7 @@ use crate::http1::framing::BodyKind;
 use crate::http1::head::{HeadLimits, Violation};
 use crate::net::wire::Wire;
 use crate::relay::copy::{Broken, Exactly, Guide, Pump, Step, UntilEnd};
-use crate::relay::meter::Count;
+use crate::relay::meter::Gauge;
 
 /// A body that is being moved.
 pub(super) enum Body {
@@ -80,13 +80,13 @@ impl Body {
         cx: &mut Context<'_>,
         from: &mut Wire,
         to: &mut Wire,
-        count: &Count,
+        gauge: &mut Gauge,
     ) -> Poll<Result<(), Broken<Violation>>> {
         let polled = match self {
             Self::Moved => return Poll::Ready(Ok(())),
-            Self::Length(pump) => pump.poll(cx, from, to, count).map_err(widen),
-            Self::UntilClose(pump) => pump.poll(cx, from, to, count).map_err(widen),
-            Self::Chunked(pump) => pump.poll(cx, from, to, count),
+            Self::Length(pump) => pump.poll(cx, from, to, gauge).map_err(widen),
+            Self::UntilClose(pump) => pump.poll(cx, from, to, gauge).map_err(widen),
+            Self::Chunked(pump) => pump.poll(cx, from, to, gauge),
         };
         if let Poll::Ready(Ok(())) = polled {
             *self = Self::Moved;
@@ -100,6 +100,7 @@ fn widen(broken: Broken<Infallible>) -> Broken<Violation> {
         Broken::Source(error) => Broken::Source(error),
         Broken::Short => Broken::Short,
         Broken::Sink(error) => Broken::Sink(error),
+        Broken::UsedUp => Broken::UsedUp,
         Broken::Fault(never) => match never {},
     }
 }

@@ -8,8 +8,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Shared;
 use super::wish::Wish;
+use super::{Shared, seat};
 use crate::core::ask::AskedSession;
 use crate::core::code::Code;
 use crate::core::failover::{Closed, Course, Down, Leave, Stays};
@@ -111,7 +111,15 @@ impl<'a> Route<'a> {
         } else {
             placed?
         };
-        let claim = self.shared.store.claim(self.session.key, self.proposal(&pick)).await?;
+        let key = self.session.key;
+        let seat = match seat::take(self.shared, &self.wish.admission, key).await? {
+            Ok(seat) => seat,
+            Err(claim) => return Ok(Leg { claim, pick: None }),
+        };
+        let claim = self.shared.store.claim(key, self.proposal(&pick)).await?;
+        if claim.won {
+            seat.commit(&claim.pin);
+        }
         self.tell_claim(&claim);
         Ok(adopt(claim, &mut pick).then_use(pick))
     }

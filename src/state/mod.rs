@@ -2,7 +2,8 @@
 //!
 //! Owns: the pools in force ([`InForce`], one pointer that a reload swaps),
 //! what is known of each exit while the gateway runs ([`Exits`], by name, so
-//! that it outlives reloads), rotations' positions.
+//! that it outlives reloads), rotations' positions; bandwidth and bytes that
+//! connections share ([`pacer`], [`Usage`]).
 //! Must not know: I/O, files, where pins are kept, what a request is.
 //!
 //! A request loads one [`Snapshot`] and keeps to it.
@@ -12,11 +13,13 @@ mod hold;
 mod lanes;
 mod learned;
 mod no_exit;
+pub mod pacer;
 mod pools;
 mod room;
 mod sight;
 mod switches;
 mod tally;
+mod usage;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -29,6 +32,7 @@ pub use pools::{LivePool, NewPin, Pick, Unpinned};
 pub use room::Room;
 pub use switches::{Switch, Switches};
 pub use tally::{Dials, Latency};
+pub use usage::{Allowance, Usage};
 
 use crate::core::exit::Mode;
 use crate::core::pin::{ExitName, Pin};

@@ -15,6 +15,7 @@
 //! Must not know: exits' health, clients, requests.
 
 mod change;
+pub(crate) mod days;
 mod disk;
 mod engine;
 mod epoch;

@@ -54,5 +54,7 @@ mod smuggling;
 mod steering;
 mod systemd;
 mod targets;
+mod tokens;
 mod upgrade;
+mod user_limits;
 mod users;
