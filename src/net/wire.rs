@@ -167,11 +167,8 @@ impl Wire {
     /// Ready when a read may find something: of a plain socket the runtime
     /// knows, any other must be read to know.
     pub(crate) fn poll_maybe_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        match &self.kind {
-            // What it fails of, the read will tell.
-            Kind::Tcp(tcp) if self.unread.is_empty() => tcp.poll_read_ready(cx).map(drop),
-            _ => Poll::Ready(()),
-        }
+        // What it fails of, the read will tell.
+        self.plain().map_or(Poll::Ready(()), |tcp| tcp.poll_read_ready(cx).map(drop))
     }
 
     /// Whether the connection is known to have failed, whatever still waits
@@ -185,6 +182,15 @@ impl Wire {
     /// Whether bytes were given back and not read since.
     pub(crate) fn has_unread(&self) -> bool {
         !self.unread.is_empty()
+    }
+
+    /// The socket whose bytes are this wire's, neither encrypted nor given
+    /// back.
+    pub(crate) fn plain(&self) -> Option<&TcpStream> {
+        match &self.kind {
+            Kind::Tcp(tcp) if self.unread.is_empty() => Some(tcp),
+            _ => None,
+        }
     }
 
     /// The socket underneath.
