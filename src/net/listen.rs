@@ -93,13 +93,7 @@ where
     let (guard, drain) = (drain.guard(), drain.clone());
     tokio::spawn(async move {
         let _guard = guard;
-        tokio::select! {
-            biased;
-            () = drain.forced() => {}
-            // Made here: a future that came from outside would take up its
-            // place twice, once as it came and once as it runs.
-            () = serve(tcp.into(), peer) => {}
-        }
+        drain.unless_forced(|| serve(tcp.into(), peer)).await;
     });
 }
 

@@ -32,6 +32,10 @@ use crate::net::wire::Wire;
 /// The most that is read at once, in bytes.
 pub(crate) const BUFFER_BYTES: usize = 64 * 1024;
 
+/// The most that is read at once where a head is waited for, in bytes: it has
+/// room in less, and of a large body behind it the less is copied.
+pub(crate) const HEAD_BYTES: usize = 16 * 1024;
+
 /// Reads in one poll; after that, others get their turn.
 const ROUNDS: usize = 16;
 
