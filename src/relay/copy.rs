@@ -13,7 +13,6 @@
 //! lent in the same way: a pump that waits for bytes holds none, and one whose
 //! sink is slow keeps what waits in it.
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
@@ -23,18 +22,12 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::buffer::with_buffer;
 use super::bulk::{Bulk, LARGE};
 use super::guide::{Guide, Step};
 use super::meter::{Gauge, UsedUp};
 use super::splice::{Filled, PIPE_BYTES, Pipe};
 use crate::net::wire::Wire;
-
-/// The most that is read at once, in bytes.
-pub(crate) const BUFFER_BYTES: usize = 64 * 1024;
-
-/// The most that is read at once where a head is waited for, in bytes: it has
-/// room in less, and of a large body behind it the less is copied.
-pub(crate) const HEAD_BYTES: usize = 16 * 1024;
 
 /// Reads in one poll; after that, others get their turn.
 const ROUNDS: usize = 16;
@@ -382,21 +375,6 @@ fn allowed(
     }
     ready!(readable(cx));
     gauge.poll_allow(cx, most)
-}
-
-thread_local! {
-    /// Taken out while it is in use, so that even a poll within a poll would
-    /// only cost a second buffer.
-    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
-/// Lends the thread's buffer, of [`BUFFER_BYTES`]; what is in it is garbage.
-pub(crate) fn with_buffer<T>(borrow: impl FnOnce(&mut [u8]) -> T) -> T {
-    let mut buffer = BUFFER.take();
-    buffer.resize(BUFFER_BYTES, 0);
-    let result = borrow(&mut buffer);
-    BUFFER.set(buffer);
-    result
 }
 
 #[cfg(test)]

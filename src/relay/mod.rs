@@ -4,6 +4,7 @@
 //! and reset carried to the other side, the idle time, how it ended.
 //! Must not know: what the bytes are, who asked, how the wires were made.
 
+pub(crate) mod buffer;
 mod bulk;
 pub(crate) mod copy;
 pub(crate) mod guide;

@@ -222,7 +222,7 @@ async fn a_slow_reader_stops_the_writer() {
         }
     });
     stuck.await.expect_err("the writer went on");
-    assert!(accepted <= 2 * ROOM + copy::BUFFER_BYTES, "{accepted}");
+    assert!(accepted <= 2 * ROOM + buffer::BUFFER_BYTES, "{accepted}");
     assert_eq!(usage.down(), ROOM as u64);
     drop(writer);
     assert_eq!(read_all(&mut reader).await.len(), accepted);

@@ -20,7 +20,7 @@ use crate::core::fault::Fault;
 use crate::drain::Drain;
 use crate::http1::head::{HeadLimits, RequestHead, Scan, parse_request};
 use crate::net::wire::Wire;
-use crate::relay::copy::{HEAD_BYTES, with_buffer};
+use crate::relay::buffer::{HEAD_BYTES, with_buffer};
 
 /// For how long, and for how many bytes, a client that is sent away may go on
 /// sending before its connection is closed for good.
