@@ -19,14 +19,14 @@ pub(super) struct Tunnel {
     upstream: Wire,
     meter: Meter,
     record: Record,
-    _connection: ConnectionGuard,
+    connection: ConnectionGuard,
 }
 
 impl Tunnel {
     /// A tunnel of which `meter` has counted what went before.
     pub(super) fn new(client: Wire, link: Link, record: Record, meter: Meter) -> Box<Self> {
         let (upstream, connection) = link.into_parts();
-        Box::new(Self { client, upstream, meter, record, _connection: connection })
+        Box::new(Self { client, upstream, meter, record, connection })
     }
 
     /// Relays until it ends.
@@ -42,6 +42,7 @@ impl Drop for Tunnel {
     fn drop(&mut self) {
         self.record.up = self.meter.up.bytes();
         self.record.down = self.meter.down.bytes();
+        self.connection.moved(self.record.up, self.record.down);
         self.record.end.get_or_insert("drained");
     }
 }

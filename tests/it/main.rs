@@ -13,6 +13,7 @@
 )]
 
 mod access_log;
+mod admin;
 mod answers;
 mod blame;
 mod bodies;
@@ -40,6 +41,7 @@ mod plain;
 mod policy;
 mod pools;
 mod prefixes;
+mod probes;
 mod rebinding;
 mod refused;
 mod reload;
@@ -50,5 +52,8 @@ mod rows;
 mod secrets;
 mod slow;
 mod smuggling;
+mod steering;
+mod systemd;
 mod targets;
+mod upgrade;
 mod users;
