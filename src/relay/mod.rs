@@ -4,12 +4,15 @@
 //! and reset carried to the other side, the idle time, how it ended.
 //! Must not know: what the bytes are, who asked, how the wires were made.
 
+pub(crate) mod buffer;
+mod bulk;
 pub(crate) mod copy;
+pub(crate) mod guide;
 pub(crate) mod lull;
 pub(crate) mod meter;
+mod splice;
 pub(crate) mod vigil;
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -18,7 +21,8 @@ use std::time::Duration;
 
 use tokio::io::AsyncWrite;
 
-use self::copy::{Broken, Guide, Pump, Step};
+use self::copy::{Broken, Pump};
+use self::guide::WholeStream;
 use self::lull::Lull;
 use self::meter::{Gauge, Meter};
 use self::vigil::{AtEnd, Vigil};
@@ -245,26 +249,6 @@ impl Flow {
             End::Idle => self.pump.is_holding(),
             _ => !self.is_carried(),
         }
-    }
-}
-
-/// All that comes, as it comes. An end that TLS did not announce is carried
-/// as an end: a tunnel's content guards itself.
-struct WholeStream;
-
-impl Guide for WholeStream {
-    type Fault = Infallible;
-
-    fn want(&self) -> usize {
-        usize::MAX
-    }
-
-    fn look(&mut self, bytes: &[u8], _: &mut Vec<u8>) -> Result<Step, Infallible> {
-        Ok(Step { pass: bytes.len(), used: bytes.len() })
-    }
-
-    fn may_end(&self, _clean: bool) -> bool {
-        true
     }
 }
 

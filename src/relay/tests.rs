@@ -14,7 +14,7 @@ use crate::net::wire::tests::tcp_pair;
 use crate::state::pacer::Pacer;
 use crate::state::{Allowance, Usage};
 
-const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
 /// A running relay between two wires, which it drops when it ends.
 struct Relay {
@@ -54,26 +54,26 @@ async fn sockets(idle: Duration) -> (TcpStream, TcpStream, Relay) {
     (client_end, origin_end, Relay::start(client, upstream, idle))
 }
 
-async fn read_all(from: &mut (impl tokio::io::AsyncRead + Unpin)) -> Vec<u8> {
+pub(super) async fn read_all(from: &mut (impl tokio::io::AsyncRead + Unpin)) -> Vec<u8> {
     let mut all = Vec::new();
     from.read_to_end(&mut all).await.unwrap();
     all
 }
 
 /// Reads until the connection breaks.
-async fn read_until_reset(from: &mut TcpStream) -> Vec<u8> {
+pub(super) async fn read_until_reset(from: &mut TcpStream) -> Vec<u8> {
     let mut all = Vec::new();
     let error = from.read_to_end(&mut all).await.expect_err("an end of file, not a reset");
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     all
 }
 
-fn reset(socket: TcpStream) {
+pub(super) fn reset(socket: TcpStream) {
     socket.set_zero_linger().unwrap();
     drop(socket);
 }
 
-fn pattern(bytes: usize) -> Vec<u8> {
+pub(super) fn pattern(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|n| (n / 251 + n % 251) as u8).collect()
 }
 
@@ -222,7 +222,7 @@ async fn a_slow_reader_stops_the_writer() {
         }
     });
     stuck.await.expect_err("the writer went on");
-    assert!(accepted <= 2 * ROOM + copy::BUFFER_BYTES, "{accepted}");
+    assert!(accepted <= 2 * ROOM + buffer::BUFFER_BYTES, "{accepted}");
     assert_eq!(usage.down(), ROOM as u64);
     drop(writer);
     assert_eq!(read_all(&mut reader).await.len(), accepted);
@@ -394,7 +394,7 @@ async fn an_unannounced_end_of_tls_is_an_end_for_a_tunnel_and_none_for_a_body() 
     let (upstream, origin) = server.pair(&TlsClient::new(), "proxy.test", &Trust::Anything).await;
     drop(origin);
     let ((mut to, _near), mut from) = (Wire::pair(8), upstream.unwrap());
-    let (mut pump, mut meter) = (Pump::new(copy::UntilEnd), Meter::new(&Allowance::default()));
+    let (mut pump, mut meter) = (Pump::new(guide::UntilEnd), Meter::new(&Allowance::default()));
     let end = poll_fn(|cx| pump.poll(cx, &mut from, &mut to, &mut meter.down)).await;
     assert!(matches!(end, Err(Broken::Short)), "{end:?}");
 }

@@ -15,7 +15,8 @@ use crate::http1::fields::Named;
 use crate::http1::framing::BodyKind;
 use crate::http1::head::{HeadLimits, Violation};
 use crate::net::wire::Wire;
-use crate::relay::copy::{Broken, Exactly, Guide, Pump, Step, UntilEnd};
+use crate::relay::copy::{Broken, Pump};
+use crate::relay::guide::{Exactly, Guide, Step, UntilEnd};
 use crate::relay::meter::Gauge;
 
 /// A body that is being moved.
@@ -131,6 +132,18 @@ impl Guide for Chunks {
             used += step.eaten;
         }
         Ok(Step { pass, used })
+    }
+
+    fn blind(&self) -> usize {
+        usize::try_from(self.0.data_left()).unwrap_or(usize::MAX)
+    }
+
+    fn foreseen(&self) -> usize {
+        self.blind()
+    }
+
+    fn passed(&mut self, bytes: usize) {
+        self.0.pass_data(bytes as u64);
     }
 
     fn may_end(&self, _clean: bool) -> bool {

@@ -27,7 +27,8 @@ use crate::http1::forward::{self as rewrite, Back};
 use crate::http1::framing::{self, Answered, Asked, BodyKind};
 use crate::http1::head::{HeadLimits, ResponseHead, Scan, Violation, parse_response};
 use crate::net::wire::Wire;
-use crate::relay::copy::{Broken, with_buffer};
+use crate::relay::buffer::{HEAD_BYTES, with_buffer};
+use crate::relay::copy::Broken;
 use crate::relay::lull::Lull;
 use crate::relay::meter::{Gauge, Meter};
 use crate::relay::vigil::{AtEnd, Sign, Vigil};
@@ -297,7 +298,7 @@ impl<'a> Exchange<'a> {
     /// Whether the upstream sent something.
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         with_buffer(|borrowed| {
-            let mut read = ReadBuf::new(borrowed);
+            let mut read = ReadBuf::new(&mut borrowed[..HEAD_BYTES]);
             let done = ready!(Pin::new(&mut self.link.wire).poll_read(cx, &mut read));
             self.incoming.extend_from_slice(read.filled());
             Poll::Ready(done.is_ok() && !read.filled().is_empty())

@@ -18,6 +18,7 @@ mod answers;
 mod blame;
 mod bodies;
 mod broken_off;
+mod bulk;
 mod claim;
 mod cli;
 mod connect;

@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
+use crate::relay::buffer::BUFFER_BYTES;
+use crate::relay::guide::{Exactly, UntilEnd};
 use crate::relay::meter::Meter;
 use crate::state::Allowance;
 
