@@ -33,6 +33,7 @@ mod asks;
 mod events;
 mod exits;
 mod gate;
+mod metrics;
 mod openapi;
 mod pools;
 mod problem;
@@ -71,6 +72,7 @@ fn routes(desk: Arc<Desk>, gate: Gate) -> Router {
     Router::new()
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics::scrape))
         .route("/openapi.json", get(openapi::document))
         .route("/v1/pools", get(pools::list))
         .route("/v1/reload", post(pools::reload))

@@ -333,6 +333,11 @@ impl Store {
         self.0.0.is_refusing()
     }
 
+    /// How many changes wait to be written, and how many to be synced.
+    pub fn waiting(&self) -> (u64, u64) {
+        self.0.0.disk().map(|disk| disk.waiting()).unwrap_or_default()
+    }
+
     /// Takes out what has ended. [`Store::keep`] does it.
     pub async fn sweep(&self) {
         self.0.0.sweep().await;

@@ -2,7 +2,8 @@
 //!
 //! One file a capability. What they stand on is in [`harness`]: the gateway
 //! as a process with its own folder, a raw client, an origin, upstream
-//! proxies. Needs the Debian packages `squid`, `tinyproxy` and `microsocks`,
+//! proxies. Needs the Debian packages `squid`, `tinyproxy`, `microsocks`
+//! and `prometheus` (promtool),
 //! and user namespaces for IPv6 prefixes and full disks.
 #![allow(
     clippy::unwrap_used,
@@ -37,6 +38,7 @@ mod hop_by_hop;
 mod injection;
 mod instruments;
 mod limits;
+mod metrics;
 mod plain;
 mod policy;
 mod pools;
