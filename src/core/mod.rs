@@ -19,6 +19,7 @@ pub mod prefix;
 pub mod secret;
 pub mod select;
 pub mod session;
+pub mod shared;
 pub mod target;
 pub mod template;
 pub mod time;

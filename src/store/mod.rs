@@ -14,6 +14,7 @@
 //!
 //! Must not know: exits' health, clients, requests.
 
+mod bytes;
 mod disk;
 mod engine;
 mod epoch;
