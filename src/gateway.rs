@@ -20,6 +20,7 @@ use crate::config::watch::Watch;
 use crate::config::{self, Config, Findings};
 use crate::core::policy::Own;
 use crate::core::secret::Secret;
+use crate::core::shared::Address;
 use crate::core::time::Timestamp;
 use crate::core::username::Parameters;
 use crate::dial::Dialer;
@@ -29,7 +30,7 @@ use crate::net::listen;
 use crate::net::resolve::Resolver;
 use crate::serve::{self, Door, Settings, Shared};
 use crate::state::{Exits, InForce};
-use crate::store::{Left, PinObserver, Store, StoreConfig, StoreError};
+use crate::store::{Left, PinObserver, Store, StoreConfig, StoreError, WhenAway};
 
 mod demo_user;
 mod reload;
@@ -89,7 +90,7 @@ impl Gateway {
         warn_of(&loaded.warnings);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let exits = Arc::new(Exits::default());
-        let store = open_store(&config, &clock, &exits)?;
+        let store = open_store(&config, &clock, &exits).await?;
         let (entries, demo) = users(&config)?;
         let (listeners, addresses) = bind(&config)?;
         let admin = config.admin.map(|address| bind_one(address, &[address])).transpose()?;
@@ -130,22 +131,45 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-fn open_store(config: &Config, clock: &Arc<dyn Clock>, exits: &Arc<Exits>) -> Result<Store, StartError> {
+async fn open_store(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    exits: &Arc<Exits>,
+) -> Result<Store, StartError> {
+    let observer = Arc::new(Ledger(exits.clone()));
     let folder = match &config.sessions.store {
         config::StoreAt::Memory => None,
         config::StoreAt::Folder(folder) => Some(folder.clone()),
+        config::StoreAt::Shared(address) => return Ok(connect_store(config, address, clock, observer).await),
     };
     let durability = match config.sessions.durability {
         config::Durability::Journal => crate::store::Durability::Journal,
         config::Durability::Fsync => crate::store::Durability::Fsync,
     };
-    let observer = Arc::new(Ledger(exits.clone()));
     let (store, report) = Store::open(StoreConfig { folder, durability }, clock.clone(), observer)?;
     for damage in &report.damage {
         log_damage(damage);
     }
     tracing::info!(pins = report.pins, ended = report.ended, "state opened");
     Ok(store)
+}
+
+async fn connect_store(
+    config: &Config,
+    address: &Address,
+    clock: &Arc<dyn Clock>,
+    observer: Arc<Ledger>,
+) -> Store {
+    let when_away = match config.sessions.store_down {
+        config::StoreDown::Refuse => WhenAway::Refuse,
+        config::StoreDown::Local => WhenAway::Local,
+    };
+    let (store, connected) = Store::connect(address.clone(), when_away, clock.clone(), observer).await;
+    match connected {
+        Ok(()) => tracing::info!(store = %address, "shared store connected"),
+        Err(error) => tracing::warn!(store = %address, error, "the shared store cannot be reached yet"),
+    }
+    store
 }
 
 fn log_damage(damage: &crate::store::Damage) {
@@ -203,7 +227,7 @@ fn users(config: &Config) -> Result<(Vec<Entry>, Option<Secret>), StartError> {
     }
     let folder: Option<PathBuf> = match &config.sessions.store {
         config::StoreAt::Folder(folder) => Some(folder.clone()),
-        config::StoreAt::Memory => None,
+        config::StoreAt::Memory | config::StoreAt::Shared(_) => None,
     };
     let secret = demo_user::secret(folder.as_deref())
         .map_err(|source| StartError::System { what: "the secret of user demo cannot be kept", source })?;

@@ -5,7 +5,7 @@
 
 use std::fmt::{self, Write};
 
-use super::{Config, Durability, Listener, Password, StoreAt, User};
+use super::{Config, Durability, Listener, Password, StoreAt, StoreDown, User};
 use crate::core::exit::{Exit, Mode, Scheme, Trust, Via};
 use crate::core::pool::{Failover, Placement, Pool, Pools, Rotation};
 
@@ -91,6 +91,13 @@ fn write_sessions(out: &mut String, config: &Config) -> fmt::Result {
                 Durability::Fsync => "fsync",
             };
             write!(out, "kept in {} ({durability})", folder.display())?;
+        }
+        StoreAt::Shared(address) => {
+            let without = match config.sessions.store_down {
+                StoreDown::Refuse => "unknown sessions are refused",
+                StoreDown::Local => "this gateway decides alone",
+            };
+            write!(out, "shared in {address} (without it {without})")?;
         }
     }
     let bounds = &config.sessions.bounds;

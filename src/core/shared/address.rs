@@ -63,7 +63,7 @@ const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26_379;
 
 /// The schemes: name, whether TLS, what answers.
-const SCHEMES: [(&str, bool, Kind); 6] = [
+static SCHEMES: [(&str, bool, Kind); 6] = [
     ("redis", false, Kind::Single),
     ("rediss", true, Kind::Single),
     ("redis-sentinel", false, Kind::Sentinel { master: String::new() }),
@@ -86,7 +86,7 @@ impl Address {
     /// What is wrong with it, without any part of it that may be secret.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (scheme, rest) = text.split_once("://").ok_or("expected a URL")?;
-        let scheme = SCHEMES.into_iter().find(|(name, ..)| *name == scheme);
+        let scheme = SCHEMES.iter().find(|(name, ..)| *name == scheme).cloned();
         let (_, tls, kind) = scheme.ok_or("expected one of the schemes redis, rediss, redis-sentinel, \
              rediss-sentinel, redis-cluster and rediss-cluster")?;
         if rest.contains('#') {

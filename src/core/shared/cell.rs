@@ -7,7 +7,7 @@
 use super::LEASE;
 use crate::core::pin::{News, Pin};
 use crate::core::pins::Only;
-use crate::core::time::Timestamp;
+use crate::core::time::{Timestamp, Ttl};
 
 /// A pin as the store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -166,11 +166,16 @@ impl Cell {
         }
     }
 
-    /// The pin ends then at the latest.
-    pub fn extend(&mut self, expires: Timestamp, now: Timestamp) -> Option<Entry> {
-        let entry = self.live_mut(now)?;
-        entry.pin.expires = expires;
-        Some(entry.clone())
+    /// The pin lasts until then at least if its version is still `seen`, but
+    /// never longer than a session may.
+    pub fn extend(&mut self, seen: u64, expires: Timestamp, now: Timestamp) -> Moved {
+        let Some(entry) = self.live_mut(now) else { return Moved::Gone };
+        if entry.pin.version != seen {
+            return Moved::Lost(entry.clone());
+        }
+        let longest = entry.pin.made.plus(Ttl::MAX.as_duration());
+        entry.pin.expires = entry.pin.expires.max(expires.min(longest));
+        Moved::Done(entry.clone())
     }
 
     /// Ends the pin.

@@ -108,6 +108,9 @@ pub struct Changed {
     pub ended: bool,
     /// It is so now.
     pub came: Option<Pin>,
+    /// `left` was what this node had decided, and the store has decided
+    /// otherwise.
+    pub gave_way: bool,
 }
 
 impl Known {
@@ -142,13 +145,19 @@ impl Known {
         self.pins.iter().map(|(key, held)| (key, fact(held, 0, Timestamp::default())))
     }
 
-    /// The store has this pin, it said in reply to a question.
+    /// The store has this pin, it said in reply to a question. Where this node
+    /// went by another pin, which it had made or moved alone or which the
+    /// store had lost, the store's counts, and the next success says `moved`.
     pub fn learn(&mut self, key: SessionKey, entry: &Entry, me: u64, told: Told) -> Changed {
         let version = entry.pin.version;
         let epoch = self.hears(key, Some(version), told);
         let known = self.pins.get(key, Timestamp::default());
         let same = known.as_ref().filter(|known| known.pin.version == version);
+        let gives_way = same.is_none() && known.as_ref().is_some_and(|known| contradicts(known, entry));
         let mut news = same.map_or(News::Held, |known| known.news);
+        if gives_way {
+            news = News::Moved;
+        }
         let mut bits = 0;
         if entry.unsaid && news == News::Held {
             match entry.owner == me && !entry.moved {
@@ -163,24 +172,25 @@ impl Known {
         let used = same.map_or(entry.pin.used, |known| known.pin.used.max(entry.pin.used));
         let pin = Pin { used, ..entry.pin.clone() };
         self.bases.remove(&key);
-        self.put(key, pin, news, epoch << BITS | bits)
+        Changed { gave_way: gives_way, ..self.put(key, pin, news, epoch << BITS | bits) }
     }
 
-    /// The store has no pin of this key, it said in reply to a question.
+    /// There is no pin of this key.
     pub fn forget(&mut self, key: SessionKey) -> Changed {
         self.bases.remove(&key);
         let left = self.pins.set(key, None).map(|held| held.pin);
-        Changed { ended: left.is_some(), left, came: None }
+        Changed { ended: left.is_some(), left, ..Changed::default() }
     }
 
-    /// The store says that its pin counts, and not the one that this node
-    /// went by: the next success says `moved`.
-    pub fn give_way(&mut self, key: SessionKey, entry: &Entry, me: u64, told: Told) -> Changed {
-        let changed = self.learn(key, entry, me, told);
-        if let Some(held) = self.pins.get(key, Timestamp::default()) {
-            self.pins.set(key, Some(&Held { news: News::Moved, ..held }));
+    /// The store has no pin of this key, it said in reply to a question.
+    pub fn lose(&mut self, key: SessionKey, told: Told) -> Changed {
+        if self.hears(key, None, told) == told.epoch {
+            return self.forget(key);
         }
-        changed
+        if let Some(held) = self.pins.get(key, Timestamp::default()) {
+            self.pins.wrote(key, held.record & ((1 << BITS) - 1));
+        }
+        Changed::default()
     }
 
     /// A message of the store. One that was sent before the last that was
@@ -228,7 +238,7 @@ impl Known {
                 self.pins.wrote(key, ALONE);
                 self.bases.remove(&key);
                 let held = Held { pin: proposal.clone(), news: News::New, record: ALONE };
-                let changed = Changed { ended: ended.is_some(), left: ended, came: None };
+                let changed = Changed { ended: ended.is_some(), left: ended, ..Changed::default() };
                 (true, fact(held, 0, now), changed)
             }
         }
@@ -252,7 +262,7 @@ impl Known {
                 }
                 self.pins.wrote(key, ALONE);
                 let held = Held { record: ALONE, ..is };
-                let changed = Changed { left: Some(before.pin), ended: false, came: None };
+                let changed = Changed { left: Some(before.pin), ..Changed::default() };
                 Some((true, fact(held, 0, now), changed))
             }
         }
@@ -314,7 +324,9 @@ impl Known {
     /// Takes out what has ended, as [`Pins::sweep`].
     pub fn sweep(&mut self, now: Timestamp) -> impl Iterator<Item = (SessionKey, Pin)> {
         let bases = &mut self.bases;
-        self.pins.sweep(now).inspect(|(key, _)| drop(bases.remove(key)))
+        self.pins.sweep(now).inspect(|(key, _)| {
+            bases.remove(key);
+        })
     }
 
     /// Panics unless everything agrees. For tests.
@@ -327,7 +339,7 @@ impl Known {
         let before = self.pins.set(key, Some(&held)).map(|held| held.pin);
         match before {
             Some(before) if before.version == held.pin.version => Changed::default(),
-            left => Changed { left, ended: false, came: Some(held.pin) },
+            left => Changed { left, came: Some(held.pin), ..Changed::default() },
         }
     }
 
@@ -345,6 +357,12 @@ impl Known {
         self.lately.push_back(Heard { key, version, told });
         if overtaken { 0 } else { told.epoch }
     }
+}
+
+/// Whether what is known and what the store has cannot both have been so.
+fn contradicts(known: &Held, entry: &Entry) -> bool {
+    let other = known.pin.made != entry.pin.made && entry.pin.made < known.pin.ends();
+    other || known.record & ALONE != 0
 }
 
 fn fact(held: Held, epoch: u64, now: Timestamp) -> Fact {

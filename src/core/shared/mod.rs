@@ -10,8 +10,6 @@
 mod address;
 mod cell;
 mod known;
-#[cfg(test)]
-mod tests;
 
 use std::time::Duration;
 

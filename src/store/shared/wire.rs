@@ -74,7 +74,9 @@ impl Wire {
         match self {
             Self::One(connection) => {
                 let mut pipe = redis::Pipeline::with_capacity(commands.len());
-                commands.iter().for_each(|command| drop(pipe.add_command(command.clone())));
+                for command in commands {
+                    pipe.add_command(command.clone());
+                }
                 pipe.ignore_errors();
                 connection.req_packed_commands(&pipe, 0, commands.len()).await
             }

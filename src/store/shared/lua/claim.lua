@@ -14,8 +14,8 @@ if KEYS[2] then
     return { -2, at, tostring(open - now) }
   end
 end
-v = write({
+write({
   kind = PIN, version = ARGV[5], owner = ME, made = now, expires = now + tonumber(ARGV[6]), used = now,
   idle = tonumber(ARGV[7]), moves = 0, body = ARGV[8], unseen = true, unsaid = true,
 })
-return { 1, at, v }
+return { 1, at }
