@@ -3,14 +3,14 @@
 //! Owns: which part is given what; every long-lived task.
 //! Must not know: any decision about a request.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify};
 
 use crate::admin;
 use crate::admit::limits::Connections;
@@ -18,22 +18,30 @@ use crate::admit::users::{Entry, Users};
 use crate::clock::{Clock, SystemClock};
 use crate::config::watch::Watch;
 use crate::config::{self, Config, Findings};
-use crate::core::policy::Own;
 use crate::core::secret::Secret;
 use crate::core::shared::Address;
 use crate::core::time::Timestamp;
-use crate::core::username::Parameters;
 use crate::dial::Dialer;
 use crate::drain::Drain;
 use crate::http1::head::HeadLimits;
 use crate::net::listen;
 use crate::net::resolve::Resolver;
-use crate::serve::{self, Door, Settings, Shared};
+use crate::net::systemd::Manager;
+use crate::serve::{self, Passage, Settings, Shared};
 use crate::state::{Exits, InForce};
 use crate::store::{Left, PinObserver, Store, StoreConfig, StoreError, WhenAway};
 
+mod birth;
+mod counts;
 mod demo_user;
+mod listeners;
 mod reload;
+mod successor;
+mod upgrade;
+
+pub(crate) use birth::Birth;
+use birth::Image;
+use listeners::{Listeners, Socket};
 
 /// How often forgotten clients' failures are dropped.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -53,7 +61,13 @@ struct Inner {
     /// As it is in force: what a reload can change of it may be replaced.
     config: ArcSwap<Config>,
     shared: Arc<Shared>,
+    exits: Arc<Exits>,
     reloads: Notify,
+    sockets: Vec<Socket>,
+    manager: Arc<Manager>,
+    image: Option<Image>,
+    /// Held while a new process is to take our place.
+    upgrading: Mutex<()>,
     ended: tokio_util::sync::CancellationToken,
 }
 
@@ -69,6 +83,9 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error("{0}")]
     Listen(String),
+    /// The process whose place this one was to take did not let it.
+    #[error("{0}")]
+    Upgrade(String),
     /// The system refused something else.
     #[error("{what}: {source}")]
     System {
@@ -86,36 +103,67 @@ impl Gateway {
     /// # Errors
     /// Whatever keeps it from starting; nothing is left running then.
     pub async fn start(config: Config) -> Result<Running, StartError> {
+        Self::start_from(config, Birth::default()).await
+    }
+
+    /// The same with what the process was given at its start.
+    pub(crate) async fn start_from(config: Config, birth: Birth) -> Result<Running, StartError> {
         let loaded = config::load_pools(&config)?;
         warn_of(&loaded.warnings);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let exits = Arc::new(Exits::default());
-        let store = open_store(&config, &clock, &exits).await?;
+        let Birth { sockets, predecessor, manager, watchdog, image } = birth;
+        let (store, mut listeners) = match &predecessor {
+            None => {
+                let store = open_store(&config, &clock, &exits).await?;
+                (store, Listeners::bind(&config, sockets, true)?)
+            }
+            // What may fail comes before the old process stops for us.
+            Some(predecessor) => {
+                let listeners = Listeners::bind(&config, sockets, false)?;
+                predecessor.state().await?;
+                (open_store(&config, &clock, &exits).await?, listeners)
+            }
+        };
         let (entries, demo) = users(&config)?;
-        let (listeners, addresses) = bind(&config)?;
-        let admin = config.admin.map(|address| bind_one(address, &[address])).transpose()?;
-
-        let own = addresses.iter().copied().chain(admin.as_ref().and_then(|l| l.local_addr().ok())).collect();
         let resolver = Resolver::system()
             .map_err(|error| StartError::Listen(format!("names cannot be resolved: {error}")))?;
         let shared = Arc::new(Shared {
             users: Users::new(&entries, config.limits.auth_failures_per_minute),
             connections: Connections::new(config.limits.connections, config.limits.connections_per_client),
-            state: InForce::new(loaded.pools, exits, clock.now()),
+            state: InForce::new(loaded.pools, exits.clone(), clock.now()),
             store,
             dialer: Dialer::new(Arc::new(resolver)),
             clock,
             drain: Drain::new(),
-            own: Arc::new(own_addresses(own)),
+            passage: Passage::default(),
+            own: Arc::new(listeners.own()),
             settings: settings(&config),
         });
         let inner = Arc::new(Inner {
             config: ArcSwap::from_pointee(config),
             shared,
+            exits,
             reloads: Notify::new(),
+            sockets: std::mem::take(&mut listeners.all),
+            manager,
+            image,
+            upgrading: Mutex::default(),
             ended: tokio_util::sync::CancellationToken::new(),
         });
-        inner.spawn(listeners, admin, Watch::new(loaded.watched));
+        let (addresses, doors, left) =
+            (listeners.addresses(), listeners.doors(), listeners.left.split_off(0));
+        inner.spawn(listeners, Watch::new(loaded.watched), watchdog);
+        match predecessor {
+            None => inner.is_service(),
+            Some(predecessor) => {
+                // If it is gone by now, all the more is to be done here.
+                if let Err(error) = predecessor.serving(left).await {
+                    tracing::warn!(%error, "the old process has gone");
+                }
+                tokio::spawn(predecessor.clients(inner.clone(), doors));
+            }
+        }
         Ok(Running { inner, addresses, demo })
     }
 }
@@ -146,7 +194,13 @@ async fn open_store(
         config::Durability::Journal => crate::store::Durability::Journal,
         config::Durability::Fsync => crate::store::Durability::Fsync,
     };
-    let (store, report) = Store::open(StoreConfig { folder, durability }, clock.clone(), observer)?;
+    let clock = clock.clone();
+    let open = move || Store::open(StoreConfig { folder, durability }, clock, observer);
+    let opened = tokio::task::spawn_blocking(open).await;
+    let (store, report) = opened.map_err(|error| {
+        let source = std::io::Error::other(error);
+        StartError::System { what: "opening the state folder", source }
+    })??;
     for damage in &report.damage {
         log_damage(damage);
     }
@@ -235,70 +289,33 @@ fn users(config: &Config) -> Result<(Vec<Entry>, Option<Secret>), StartError> {
     Ok((entries, Some(secret)))
 }
 
-type Listeners = Vec<(TcpListener, Arc<Door>)>;
-
-fn bind(config: &Config) -> Result<(Listeners, Vec<SocketAddr>), StartError> {
-    let all: Vec<_> = config.listeners.iter().flat_map(|listener| &listener.binds).copied().collect();
-    let mut listeners = Vec::new();
-    let mut addresses = Vec::new();
-    for listener in &config.listeners {
-        let door = Arc::new(Door { defaults: defaults(&listener.defaults) });
-        for address in &listener.binds {
-            let socket = bind_one(*address, &all)?;
-            let bound = socket
-                .local_addr()
-                .map_err(|source| StartError::System { what: "a listener has no address", source })?;
-            addresses.push(bound);
-            listeners.push((socket, door.clone()));
-        }
-    }
-    Ok((listeners, addresses))
-}
-
-fn bind_one(address: SocketAddr, all: &[SocketAddr]) -> Result<TcpListener, StartError> {
-    listen::bind(address, all).map_err(|error| StartError::Listen(error.to_string()))
-}
-
-fn defaults(written: &config::Defaults) -> Parameters {
-    use crate::core::pool::NameRef;
-    Parameters {
-        session: None,
-        ttl: written.ttl,
-        idle: written.idle,
-        pool: written.pool.as_deref().map(|name| NameRef::Exact(name.into())),
-        failover: written.failover,
-        exit: None,
-        labels: written.labels.iter().map(|(key, value)| (key, value.into())).collect(),
-    }
-}
-
-/// All by which a client could reach us: a listener on every address is found
-/// at each of the host's.
-fn own_addresses(sockets: Vec<SocketAddr>) -> Own {
-    let everywhere = sockets.iter().any(|socket| socket.ip().is_unspecified());
-    let local: Vec<IpAddr> = if everywhere {
-        let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
-        interfaces.iter().map(if_addrs::Interface::ip).collect()
-    } else {
-        Vec::new()
-    };
-    Own::new(sockets, local)
-}
-
 impl Inner {
-    fn spawn(self: &Arc<Self>, listeners: Listeners, admin: Option<TcpListener>, watch: Watch) {
-        for (listener, door) in listeners {
+    fn spawn(self: &Arc<Self>, listeners: Listeners, watch: Watch, watchdog: Option<Duration>) {
+        for (listener, door) in listeners.clients {
             log_listening(&listener, "http");
             let shared = self.shared.clone();
             let serve = move |wire, peer| serve::serve(shared, door, wire, peer);
             tokio::spawn(listen::run(listener, self.shared.drain.clone(), serve));
         }
-        if let Some(listener) = admin {
+        if let Some(listener) = listeners.admin {
             log_listening(&listener, "admin");
             self.until_end(admin::serve(listener, self.shared.drain.clone()));
         }
+        if let Some(time) = watchdog {
+            let manager = self.manager.clone();
+            self.until_end(async move {
+                let mut tick = tokio::time::interval(time / 2);
+                loop {
+                    tick.tick().await;
+                    manager.alive();
+                }
+            });
+        }
         let shared = self.shared.clone();
         self.until_end(async move { shared.store.keep().await });
+        if self.shared.store.is_shared() {
+            self.until_end(counts::keep(self.shared.clone(), self.exits.clone()));
+        }
         let shared = self.shared.clone();
         self.until_end(async move {
             let mut tick = tokio::time::interval(SWEEP);
@@ -309,6 +326,13 @@ impl Inner {
         });
         let inner = self.clone();
         self.until_end(async move { inner.watch(watch).await });
+    }
+
+    /// This process is the service: clients come here, and signals.
+    fn is_service(&self) {
+        if !self.shared.drain.is_begun() {
+            self.manager.ready();
+        }
     }
 
     /// Runs a task that ends with the gateway.
@@ -358,11 +382,18 @@ impl Running {
         self.inner.reloads.notify_one();
     }
 
+    /// Starts the program anew and gives way to it; the log says what came of
+    /// it. Only for a gateway that the command line started.
+    pub fn upgrade(&self) {
+        tokio::spawn(self.inner.clone().upgrade());
+    }
+
     /// Takes no new connections, closes idle ones, and ends when the others
     /// have ended or the drain time is over.
     pub fn drain(&self) {
         if !self.inner.shared.drain.is_begun() {
             tracing::info!("draining");
+            self.inner.manager.stopping();
             self.inner.shared.drain.begin();
             tokio::spawn(self.inner.clone().end());
         }

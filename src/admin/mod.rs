@@ -28,12 +28,13 @@ const HEAD: Duration = Duration::from_secs(10);
 const MOST_CONNECTIONS: usize = 512;
 
 /// Serves `/healthz` and `/readyz` until the gateway is gone.
-pub(crate) fn serve(listener: TcpListener, drain: Drain) -> impl Future<Output = ()> {
+pub(crate) fn serve(listener: Arc<TcpListener>, drain: Drain) -> impl Future<Output = ()> {
+    let beside = drain.beside();
     let routes =
         Router::new().route("/healthz", get(healthz)).route("/readyz", get(readyz)).with_state(drain);
     let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     // It answers during the drain, too, and is not waited for.
-    listen::run(listener, Drain::new(), move |wire, _| one(wire, routes, room))
+    listen::run(listener, beside, move |wire, _| one(wire, routes, room))
 }
 
 async fn one(wire: Wire, routes: Router, room: Arc<Semaphore>) {

@@ -27,7 +27,7 @@ use crate::core::time::Ttl;
 
 mod compile;
 mod describe;
-mod env;
+pub(crate) mod env;
 mod file;
 mod findings;
 mod import;

@@ -13,10 +13,20 @@ impl Inner {
     /// Reloads the pools whenever their files change; on demand, what can be
     /// changed of the configuration as well.
     pub(super) async fn watch(self: Arc<Self>, mut watch: Watch) {
+        let mut asked = false;
         loop {
+            if std::mem::take(&mut asked) {
+                self.manager.ready();
+            }
             tokio::select! {
                 () = watch.changed() => {}
-                () = self.reloads.notified() => self.reload_config().await,
+                () = self.reloads.notified() => {
+                    self.manager.reloading(crate::clock::monotonic_us());
+                    self.reload_config().await;
+                    asked = true;
+                }
+                // The new process watches.
+                () = self.shared.drain.handed_over() => return,
             }
             let config = self.config.load_full();
             let reloaded = tokio::task::spawn_blocking(move || config::load_pools(&config)).await;

@@ -66,6 +66,7 @@ pub(crate) struct Record {
     pub(crate) dns: Option<Duration>,
     /// Of that, for TLS and the upstream's answer.
     pub(crate) handshake: Option<Duration>,
+    forgotten: bool,
 }
 
 impl Record {
@@ -91,7 +92,14 @@ impl Record {
             connected: None,
             dns: None,
             handshake: None,
+            forgotten: false,
         }
+    }
+
+    /// It is not to be written: another process serves the request, and
+    /// records it.
+    pub(crate) fn forget(&mut self) {
+        self.forgotten = true;
     }
 
     /// Notes that the exit is connected.
@@ -106,7 +114,7 @@ fn millis(time: Duration) -> f64 {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if !tracing::enabled!(target: ACCESS, tracing::Level::INFO) {
+        if self.forgotten || !tracing::enabled!(target: ACCESS, tracing::Level::INFO) {
             return;
         }
         let kind = match self.kind {

@@ -14,7 +14,7 @@ use super::link::{self, Kept, Link};
 use super::presence::{self, unless_left};
 use super::tunnel::Tunnel;
 use super::wish::{Wish, wish};
-use super::{Door, Shared, announce};
+use super::{Door, Shared, announce, travel};
 use crate::core::code::Code;
 use crate::core::fault::{Blame, Fault};
 use crate::dial::{Form, Purpose};
@@ -48,9 +48,9 @@ pub(super) async fn forward(
     };
     let head = onward(shared, &request, &link);
     let response = wish.ask.pool.timeouts.response;
-    let Client { wire, address, kept } = client;
+    let Client { wire, address, at, kept } = client;
     let exchange = Exchange::new(shared, &request, wire, link, head, response);
-    let mut turn = Turn { shared, address, kept, request, wish, exchange, counts: Counts::default() };
+    let mut turn = Turn { shared, address, at, kept, request, wish, exchange, counts: Counts::default() };
     match turn.exchange.answer(&turn.counts).await {
         Ok(answer) => turn.pass_on(answer).await,
         // Boxed, as all that is rare is: no other request makes room for it.
@@ -62,6 +62,7 @@ pub(super) async fn forward(
 struct Turn<'a> {
     shared: &'a Shared,
     address: SocketAddr,
+    at: SocketAddr,
     kept: Kept,
     request: Request,
     wish: Wish,
@@ -127,7 +128,8 @@ impl Turn<'_> {
             asked: &self.request.asked,
             announce: None,
             via: self.shared.settings.via.as_deref(),
-            close: self.shared.drain.is_begun() || !self.exchange.may_send_all(),
+            close: travel::must_close(self.shared, self.at, &self.exchange.client)
+                || !self.exchange.may_send_all(),
         };
         if answer.switching {
             announce::with(self.shared, &self.exchange.link, news, |announce| {
@@ -157,7 +159,7 @@ impl Turn<'_> {
             self.kept.put(link);
         }
         if sent.persists && sent_all {
-            Next::Request(Client { wire, address: self.address, kept: self.kept })
+            Next::Request(Client { wire, address: self.address, at: self.at, kept: self.kept })
         } else {
             let linger = if sent_all { Linger::SHORT } else { Linger::UPLOAD };
             Next::Part(wire, Vec::new(), linger)
@@ -193,7 +195,7 @@ impl Turn<'_> {
         }
         note(&mut self.request.record, &stopped.fault);
         let asked = &self.request.asked;
-        let keeps = sent_all && asked.persists && !self.shared.drain.is_begun();
+        let keeps = sent_all && asked.persists && !travel::must_close(self.shared, self.at, &wire);
         let context = FaultContext { connect: false, head_only: asked.head_only, keeps };
         let answer = answer::fault(&stopped.fault, context);
         drop(link);
@@ -202,7 +204,7 @@ impl Turn<'_> {
             return Next::Part(wire, out, Linger::after(&stopped.fault));
         }
         match say(&mut wire, &out, self.shared).await {
-            true => Next::Request(Client { wire, address: self.address, kept: self.kept }),
+            true => Next::Request(Client { wire, address: self.address, at: self.at, kept: self.kept }),
             false => Next::Done,
         }
     }

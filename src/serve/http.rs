@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::client::{Client, Next, Request, fail, note};
 use super::intake::{self, Intake, Linger};
-use super::{Door, Shared, connect, forward};
+use super::{Door, Shared, connect, forward, travel};
 use crate::core::code::Code;
 use crate::core::fault::Fault;
 use crate::http1::answer::{self, FaultContext};
@@ -21,6 +21,18 @@ use crate::observe::access::{Kind, Record};
 
 /// Serves a client until its connection ends.
 pub(crate) async fn serve(shared: Arc<Shared>, door: Arc<Door>, wire: Wire, peer: SocketAddr) {
+    go_on(shared, door, wire, peer, true).await;
+}
+
+/// Goes on with a client that another process has served before. `first`: it
+/// has made no request yet.
+pub(crate) async fn go_on(
+    shared: Arc<Shared>,
+    door: Arc<Door>,
+    wire: Wire,
+    peer: SocketAddr,
+    mut first: bool,
+) {
     let address = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let _counted = match shared.connections.enter(address.ip()) {
         Ok(counted) => counted,
@@ -30,24 +42,28 @@ pub(crate) async fn serve(shared: Arc<Shared>, door: Arc<Door>, wire: Wire, peer
             return refuse(told.is_some().then_some(wire), address, &fault).await;
         }
     };
-    let mut client = Client::new(wire, address);
-    let mut first = true;
+    let mut client = Client::new(wire, address, door.at);
     loop {
         let timeouts = &shared.settings.timeouts;
         let waits = (timeouts.head, timeouts.keep_alive);
         let head =
             match intake::head(&mut client.wire, first, &shared.settings.head, waits, &shared.drain).await {
                 Intake::Head(head) => head,
-                Intake::Nobody => return,
+                Intake::Elsewhere if travel::can_go(&shared, client.at, &client.wire) => {
+                    return travel::go(&shared, &door, client, first).await;
+                }
+                // Of a part of a head nothing has been done.
+                Intake::Nobody | Intake::Elsewhere => return,
                 Intake::Bad(fault) => return refuse(Some(client.wire), address, &fault).await,
             };
-        first = false;
+        let was_first = std::mem::replace(&mut first, false);
         // Boxed, so that all that a request needs on its way is given back
         // before a tunnel, or the wait for the next request, begins.
         match Box::pin(request(&shared, &door, client, head)).await {
             Next::Request(next) => client = next,
             Next::Done => return,
             Next::Part(wire, answer, linger) => return intake::part(wire, &answer, linger).await,
+            Next::Elsewhere(client) => return travel::go(&shared, &door, client, was_first).await,
             Next::Tunnel(tunnel) => return tunnel.run(shared.settings.timeouts.idle).await,
         }
     }
@@ -74,7 +90,7 @@ async fn request(shared: &Arc<Shared>, door: &Door, client: Client, head: Reques
         }
     };
     let request = Request { head, asked, record };
-    if shared.drain.is_begun() {
+    if shared.drain.is_begun() || shared.drain.is_handed_over() {
         let fault = Fault::new(Code::Draining, "this gateway is shutting down: ask another, or again");
         return fail(shared, client, request, fault).await;
     }

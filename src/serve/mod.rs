@@ -4,9 +4,11 @@
 //! them. `http` reads heads and keeps the connection, `wish` judges who asks
 //! for what, `link` finds the way out (`route` chooses, `link` dials and
 //! fails over), `connect` and `forward` are the two kinds of request,
-//! `tunnel` is what a CONNECT or an upgrade becomes.
+//! `tunnel` is what a CONNECT or an upgrade becomes. `travel` takes clients to
+//! the process that has replaced this one.
 //! Must not know: file formats, wiring.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::admit::limits::Connections;
@@ -34,10 +36,12 @@ mod link;
 mod outbox;
 mod presence;
 mod route;
+mod travel;
 mod tunnel;
 mod wish;
 
-pub(crate) use http::serve;
+pub(crate) use http::{go_on, serve};
+pub(crate) use travel::Passage;
 
 /// What every connection may use.
 pub(crate) struct Shared {
@@ -48,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) dialer: Dialer,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) drain: Drain,
+    /// To the process that has taken this one's place.
+    pub(crate) passage: Passage,
     pub(crate) own: Arc<Own>,
     pub(crate) settings: Settings,
 }
@@ -68,6 +74,8 @@ pub(crate) struct Settings {
 
 /// Through which listener a client came.
 pub(crate) struct Door {
+    /// The listening socket, as bound.
+    pub(crate) at: SocketAddr,
     /// What its requests mean where they do not say.
     pub(crate) defaults: Parameters,
 }

@@ -61,6 +61,11 @@ impl Exits {
         self.state(exit).sessions.rested(until);
     }
 
+    /// An exit holds so many pins on all gateways of a shared store.
+    pub fn counted(&self, exit: &ExitName, total: u32) {
+        self.state(exit).sessions.counted(total);
+    }
+
     /// Forgets exits that are in no pool and that nothing counts on.
     fn prune(&self, now: Timestamp) {
         let mut exits = self.0.write().unwrap_or_else(PoisonError::into_inner);

@@ -10,6 +10,8 @@
 //! the batch's last number. When the disk refuses, all that is not written is
 //! undone, newest first, and nothing new is taken until it comes round.
 
+mod leave;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -19,6 +21,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
+use self::leave::Leave;
 use super::epoch::{self, Epoch, Outcome, Receipt};
 use super::local::Local;
 use super::{Durability, StoreFault};
@@ -68,6 +71,7 @@ pub(super) struct Disk {
     sync_wake: Condvar,
     pub(super) durability: Durability,
     closed: Notify,
+    away: Notify,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -78,6 +82,7 @@ struct Queue {
     closing: bool,
     closed: bool,
     sync_failed: bool,
+    leave: Leave,
 }
 
 /// How far the sync thread is behind the writer.
@@ -96,7 +101,14 @@ impl Disk {
     /// A disk whose records go up to `last`.
     pub(super) fn new(durability: Durability, last: u64) -> Self {
         let jobs = Vec::new();
-        let queue = Queue { jobs, next: last + 1, closing: false, closed: false, sync_failed: false };
+        let queue = Queue {
+            jobs,
+            next: last + 1,
+            closing: false,
+            closed: false,
+            sync_failed: false,
+            leave: Leave::Here,
+        };
         Self {
             queue: Mutex::new(queue),
             wake: Condvar::new(),
@@ -107,6 +119,7 @@ impl Disk {
             sync_wake: Condvar::new(),
             durability,
             closed: Notify::new(),
+            away: Notify::new(),
             threads: Mutex::new(Vec::new()),
         }
     }
@@ -190,6 +203,8 @@ pub(super) enum Next {
     Idle,
     /// What was written may be lost: the disk failed to sync.
     SyncFailed,
+    /// Let go of the files: everything is written.
+    LetGo,
     /// End.
     Close,
 }
@@ -214,6 +229,9 @@ impl Disk {
             if queue.closing {
                 return Next::Close;
             }
+            if queue.leave != Leave::Here {
+                return Next::LetGo;
+            }
             let waited = self.wake.wait_timeout(queue, patience);
             let (held, waited) = waited.unwrap_or_else(PoisonError::into_inner);
             queue = held;
@@ -228,7 +246,7 @@ impl Disk {
         self.epoch.load().raise(last);
         self.room.add_permits(jobs);
         locked(&self.sync).written = last;
-        self.sync_wake.notify_one();
+        self.sync_wake.notify_all();
     }
 
     /// Takes no more changes. Returns those that are to be undone: `failed`
@@ -282,9 +300,10 @@ impl Disk {
         self.begin_close();
         self.epoch.load().end(Outcome::Lost);
         locked(&self.sync).closing = true;
-        self.sync_wake.notify_one();
+        self.sync_wake.notify_all();
         locked(&self.queue).closed = true;
         self.closed.notify_waiters();
+        self.away.notify_waiters();
     }
 }
 
@@ -307,6 +326,8 @@ impl Disk {
     pub(super) fn synced(&self, number: u64) {
         let mut sync = locked(&self.sync);
         sync.synced = sync.synced.max(number);
+        drop(sync);
+        self.sync_wake.notify_all();
     }
 
     /// What was written may not be on the disk.

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use super::disk::{Change, Disk, Room, locked};
+use super::gate::Gate;
 use super::{Claim, Left, PinObserver, Receipt, StoreFault};
 use crate::clock::Clock;
 use crate::core::pin::{News, Pin};
@@ -33,6 +34,7 @@ pub(super) struct Local {
     clock: Arc<dyn Clock>,
     observer: Arc<dyn PinObserver>,
     disk: Option<Disk>,
+    gate: Gate,
     /// How far the wall clock is ahead, as written down.
     pub(super) noted_ms: AtomicI64,
     this: Weak<Self>,
@@ -73,7 +75,16 @@ impl Local {
     ) -> Arc<Self> {
         let len = AtomicUsize::new(shards.iter().map(|shard| shard.len()).sum());
         let noted_ms = AtomicI64::new(noted_ms);
-        Arc::new_cyclic(|this| Self { shards, len, clock, observer, disk, noted_ms, this: this.clone() })
+        Arc::new_cyclic(|this| Self {
+            shards,
+            len,
+            clock,
+            observer,
+            disk,
+            gate: Gate::new(),
+            noted_ms,
+            this: this.clone(),
+        })
     }
 
     pub(super) fn disk(&self) -> Option<&Disk> {
@@ -123,19 +134,20 @@ impl Local {
         self.shards.of(key).announce(key, version)
     }
 
-    pub(super) async fn hold(&self, key: SessionKey) -> Option<Claim> {
-        let live = self.look(key)?;
+    pub(super) async fn hold(&self, key: SessionKey) -> Result<Option<Claim>, StoreFault> {
+        self.gate.check()?;
+        let Some(live) = self.look(key) else { return Ok(None) };
         if live.pin.idle.is_none() {
-            return Some(live);
+            return Ok(Some(live));
         }
         // A use of this one may have to be written. If it cannot be, the pin
         // is held all the same.
-        let mut room = match &self.disk {
-            Some(disk) => disk.room().await.ok(),
-            None => None,
+        let mut room = match self.room().await {
+            Err(StoreFault::HandedOver) => return Err(StoreFault::HandedOver),
+            room => room.ok().flatten(),
         };
         let mut shard = self.shards.of(key);
-        let (mut held, moved) = shard.touch(key, self.now())?;
+        let Some((mut held, moved)) = shard.touch(key, self.now()) else { return Ok(None) };
         if let (true, Some(disk), Some(room)) = (moved, &self.disk, &mut room) {
             let change = Change::Used { key, pin: Box::new(held.pin.clone()), before: held.record };
             if let Ok(number) = disk.push(change, room) {
@@ -143,13 +155,14 @@ impl Local {
                 shard.wrote(key, number);
             }
         }
-        Some(self.shown(key, held, false))
+        Ok(Some(self.shown(key, held, false)))
     }
 
     pub(super) async fn claim(&self, key: SessionKey, mut proposal: Pin) -> Result<Claim, StoreFault> {
         proposal.version = rand::random();
         let mut room = match self.room().await {
             Ok(room) => room,
+            Err(StoreFault::HandedOver) => return Err(StoreFault::HandedOver),
             // No new pin then; but perhaps there is one.
             Err(fault) => return self.look(key).ok_or(fault),
         };
@@ -192,6 +205,7 @@ impl Local {
         proposal.version = rand::random();
         let mut room = match self.room().await {
             Ok(room) => room,
+            Err(StoreFault::HandedOver) => return Err(StoreFault::HandedOver),
             // No move then; but perhaps there was one already.
             Err(fault) => {
                 return self.look(key).filter(|claim| claim.pin.version != seen).map(Some).ok_or(fault);
@@ -304,10 +318,48 @@ impl Local {
     }
 
     async fn room(&self) -> Result<Option<Room<'_>>, StoreFault> {
-        match &self.disk {
-            Some(disk) => disk.room().await.map(Some),
-            None => Ok(None),
+        loop {
+            self.gate.pass().await?;
+            let Some(disk) = &self.disk else { return Ok(None) };
+            tokio::select! {
+                biased;
+                room = disk.room() => return room.map(Some),
+                // Room is not to be had until the gate is open again.
+                () = self.gate.no_longer_open() => {}
+            }
         }
+    }
+
+    /// Leaves the state to another process, for good or until
+    /// [`Local::take_back`]. What is in the map stays readable; changes wait.
+    pub(super) async fn let_go(&self) -> Result<(), StoreFault> {
+        self.note_clock();
+        self.gate.shut();
+        let Some(disk) = &self.disk else { return Ok(()) };
+        let gone = disk.let_go().await;
+        if gone.is_err() {
+            self.gate.open();
+        }
+        gone
+    }
+
+    /// The other process has not taken it: changes are taken again as soon as
+    /// the files are.
+    pub(super) fn take_back(&self) {
+        match &self.disk {
+            Some(disk) => disk.take_back(),
+            None => self.gate.open(),
+        }
+    }
+
+    /// Changes need not wait for the files any longer.
+    pub(super) fn opened_again(&self) {
+        self.gate.open();
+    }
+
+    /// The other process has it for good: changes are to be asked of it.
+    pub(super) fn hand_over(&self) {
+        self.gate.hand_over();
     }
 
     /// Hands a change to the disk, if there is one. Under the shard's lock.

@@ -19,6 +19,7 @@ mod disk;
 mod engine;
 mod epoch;
 mod folder;
+mod gate;
 mod journal;
 mod load;
 mod local;
@@ -260,7 +261,7 @@ impl Store {
     /// [`Store::find`].
     pub async fn hold(&self, key: SessionKey) -> Result<Option<Claim>, StoreFault> {
         match &*self.0 {
-            Handle::Local(local) => Ok(local.hold(key).await),
+            Handle::Local(local) => local.hold(key).await,
             Handle::Shared(shared) => shared.hold(key).await,
         }
     }
@@ -436,6 +437,40 @@ impl Store {
         match &*self.0 {
             Handle::Local(_) => tidy.await,
             Handle::Shared(shared) => drop(tokio::join!(tidy, shared.keep())),
+        }
+    }
+
+    /// Writes and syncs what waits and lets go of the state folder, so that
+    /// another process can open it. Pins that are known are held on meanwhile;
+    /// whatever would be written waits, until [`Store::take_back`] or
+    /// [`Store::hand_over`].
+    ///
+    /// # Errors
+    /// The disk refuses, or hangs: nothing has changed.
+    pub async fn let_go(&self) -> Result<(), StoreFault> {
+        match &*self.0 {
+            Handle::Local(local) => local.let_go().await,
+            // A shared store has room for both.
+            Handle::Shared(shared) => {
+                shared.close().await;
+                Ok(())
+            }
+        }
+    }
+
+    /// The other process does not have the folder after all: it is opened
+    /// again, and what waits goes on.
+    pub fn take_back(&self) {
+        if let Handle::Local(local) = &*self.0 {
+            local.take_back();
+        }
+    }
+
+    /// The other process has it for good: what waits, and all that comes,
+    /// fails with [`StoreFault::HandedOver`].
+    pub fn hand_over(&self) {
+        if let Handle::Local(local) = &*self.0 {
+            local.hand_over();
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod handover;
 mod refusal;
 
 use std::sync::Mutex;

@@ -113,6 +113,9 @@ impl Writer {
                 Next::Write(jobs) => self.write(disk, jobs),
                 Next::Idle => self.remove_stale(),
                 Next::SyncFailed => self.refuse(disk, Vec::new(), true),
+                Next::LetGo if self.let_go(disk) => {}
+                // What another process has is not to be touched.
+                Next::LetGo => return,
                 Next::Close => break,
             }
             if self.local.now().since(self.tidied) > TIDY {
@@ -140,6 +143,35 @@ impl Writer {
         }
     }
 
+    /// Leaves the files to another process; `false`: for good.
+    fn let_go(&mut self, disk: &Disk) -> bool {
+        disk.wait_synced();
+        // Dropping the engine syncs its journal.
+        self.engine = None;
+        drop(self.folder.mark(disk.written()));
+        self.folder.unlock();
+        if !disk.stay_away() {
+            return false;
+        }
+        let locked = self.folder.relock().map_err(EngineError::Io);
+        match locked.and_then(|()| self.reopen(disk, false)) {
+            Ok(engine) => {
+                self.engine = Some(engine);
+                disk.resume();
+                disk.here_again();
+                self.local.opened_again();
+            }
+            Err(e) => {
+                tracing::error!(error = %e, "the state folder cannot be taken back; new sessions fail");
+                drop(disk.refuse(Vec::new()));
+                disk.here_again();
+                self.local.opened_again();
+                self.refuse(disk, Vec::new(), true);
+            }
+        }
+        true
+    }
+
     /// Undoes what was not written, newest first, and comes back when the
     /// disk writes again.
     fn refuse(&mut self, disk: &Disk, failed: Vec<Job>, all_in_doubt: bool) {
@@ -150,8 +182,8 @@ impl Writer {
         loop {
             // All handles go before the files are opened again.
             self.engine = None;
-            let tried = self.folder.try_writing().map_err(EngineError::Io);
-            match tried.and_then(|()| self.reopen(disk, all_in_doubt)) {
+            let tried = self.folder.relock().and_then(|()| self.folder.try_writing());
+            match tried.map_err(EngineError::Io).and_then(|()| self.reopen(disk, all_in_doubt)) {
                 Ok(engine) => {
                     self.engine = Some(engine);
                     disk.resume();

@@ -2,8 +2,8 @@
 //!
 //! One file a capability. What they stand on is in [`harness`]: the gateway
 //! as a process with its own folder, a raw client, an origin, upstream
-//! proxies. Needs the Debian packages `squid`, `tinyproxy` and `microsocks`,
-//! and user namespaces for IPv6 prefixes and full disks.
+//! proxies. Needs the Debian packages `squid`, `tinyproxy`, `microsocks`,
+//! `redis-server` and `redis-sentinel`, and user namespaces for IPv6 prefixes and full disks.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -47,7 +47,10 @@ mod rotation;
 #[path = "../vectors/rows.rs"]
 mod rows;
 mod secrets;
+mod shared;
 mod slow;
 mod smuggling;
+mod systemd;
 mod targets;
+mod upgrade;
 mod users;

@@ -5,6 +5,7 @@
 
 pub mod client;
 pub mod gateway;
+pub mod heir;
 pub mod load;
 pub mod log;
 pub mod measure;
@@ -13,6 +14,7 @@ pub mod namespace;
 pub mod origin;
 pub mod programs;
 pub mod recorder;
+pub mod redis;
 pub mod request;
 pub mod setup;
 pub mod socks;
@@ -26,6 +28,7 @@ use std::time::{Duration, Instant};
 
 pub use client::{Answer, Client};
 pub use gateway::Gateway;
+pub use heir::Heir;
 pub use origin::Origin;
 pub use request::{PASSWORD, basic};
 pub use setup::Setup;

@@ -187,7 +187,7 @@ async fn an_ended_pin_is_not_brought_back() {
     until("a has heard", || a.peek(key).is_none()).await;
     // It had not.
     let entry = Entry::made(made.pin.clone(), a.shared().me);
-    a.shared().with(key, |known| known.learn(key, &entry, 1, Told { epoch: 0, at_us: 0 }));
+    let _ = a.shared().with(key, |known| known.learn(key, &entry, 1, Told { epoch: 0, at_us: 0 }));
     assert!(a.hold(key).await.unwrap().is_none());
     assert!(b.find(key).await.unwrap().is_none());
 }
