@@ -187,6 +187,12 @@ impl<'a> Route<'a> {
 
     /// Moves the session away from an exit that is down, if it may move.
     pub(super) async fn fail_over(&mut self, claim: &Claim, down: Down) -> Result<Leg, Fault> {
+        let seen = claim.pin.version;
+        let claim = &self.resolve(claim.clone()).await;
+        if claim.pin.version != seen {
+            // The gateway that made it has chosen another exit meanwhile.
+            return Ok(Leg { claim: claim.clone(), pick: None });
+        }
         let cause = self.cause(claim, down);
         let (siblings_only, only) = match self.course.leave(claim.fresh, down) {
             Ok(Leave::Renew(only)) => return self.renew(claim, only).await,

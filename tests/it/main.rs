@@ -48,6 +48,7 @@ mod rotation;
 mod rows;
 mod secrets;
 mod shared;
+mod shared_kinds;
 mod slow;
 mod smuggling;
 mod systemd;

@@ -87,8 +87,10 @@ impl Address {
     pub fn parse(text: &str) -> Result<Self, String> {
         let (scheme, rest) = text.split_once("://").ok_or("expected a URL")?;
         let scheme = SCHEMES.iter().find(|(name, ..)| *name == scheme).cloned();
-        let (_, tls, kind) = scheme.ok_or("expected one of the schemes redis, rediss, redis-sentinel, \
-             rediss-sentinel, redis-cluster and rediss-cluster")?;
+        let (_, tls, kind) = scheme.ok_or(
+            "expected one of the schemes redis, rediss, redis-sentinel, \
+             rediss-sentinel, redis-cluster and rediss-cluster",
+        )?;
         if rest.contains('#') {
             return Err("a \"#\" in a password is written %23".to_owned());
         }
@@ -101,7 +103,9 @@ impl Address {
         let port = if matches!(kind, Kind::Sentinel { .. }) { SENTINEL_PORT } else { PORT };
         let hosts = hosts.split(',').map(|host| Host::parse(host, port)).collect::<Result<Vec<_>, _>>()?;
         if kind == Kind::Single && hosts.len() > 1 {
-            return Err("several hosts are sentinels (redis-sentinel://) or a cluster (redis-cluster://)".to_owned());
+            return Err(
+                "several hosts are sentinels (redis-sentinel://) or a cluster (redis-cluster://)".to_owned()
+            );
         }
         let (user, password) = login.split_once(':').unwrap_or((login, ""));
         let mut address = Self {
@@ -117,7 +121,9 @@ impl Address {
             ca: None,
         };
         if address.user.is_some() && address.password.is_none() {
-            return Err("a user needs a password: user:password@host, or :password@host without a user".to_owned());
+            return Err(
+                "a user needs a password: user:password@host, or :password@host without a user".to_owned()
+            );
         }
         address.take_path(path)?;
         query.split('&').filter(|pair| !pair.is_empty()).try_for_each(|pair| address.take_pair(pair))?;
@@ -158,7 +164,9 @@ impl Address {
             "sentinel_user" => self.sentinel_user = Some(value),
             "sentinel_password" => self.sentinel_password = Some(Secret::new(value)),
             _ => {
-                return Err("expected the parameters prefix, ca, sentinel_user and sentinel_password".to_owned());
+                return Err(
+                    "expected the parameters prefix, ca, sentinel_user and sentinel_password".to_owned()
+                );
             }
         }
         Ok(())

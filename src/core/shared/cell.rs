@@ -195,6 +195,9 @@ impl Cell {
         if let Some(entry) = self.live_mut(now) {
             if entry.pin.version == mine.pin.version {
                 entry.pin.used = entry.pin.used.max(mine.pin.used);
+                // What was said and seen, the store may have missed.
+                entry.unseen &= mine.unseen;
+                entry.unsaid &= mine.unsaid;
                 return Restored::Same(entry.clone());
             }
             let older = entry.pin.made == mine.pin.made && entry.pin.moves < mine.pin.moves;

@@ -12,9 +12,10 @@
 //! makes its pin unsure.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
 
-use super::{LEASE, OWN_LEASE};
 use super::cell::Entry;
+use super::{LEASE, OWN_LEASE};
 use crate::core::pin::{News, Pin};
 use crate::core::pins::{Claimed, Held, Only, Pins, Repinned};
 use crate::core::session::SessionKey;
@@ -28,8 +29,10 @@ const CONTESTED: u64 = 2;
 const ALONE: u64 = 4;
 const BITS: u32 = 3;
 
-/// So much of what the store said last is remembered.
+/// So much of what the store said last is remembered, for so long: a reply is
+/// under way no longer. Beyond, a store whose clock was set back is believed.
 const LATELY: usize = 1024;
+const LATELY_FOR: Duration = Duration::from_secs(2);
 
 /// The pins that one node has seen, of one shard. Single-threaded.
 #[derive(Debug)]
@@ -56,6 +59,8 @@ pub struct Told {
     pub epoch: u64,
     /// The store's time, in µs.
     pub at_us: u64,
+    /// When it was heard, by the node's own clock.
+    pub here: Timestamp,
 }
 
 /// A pin as a node knows it.
@@ -111,6 +116,9 @@ pub struct Changed {
     /// `left` was what this node had decided, and the store has decided
     /// otherwise.
     pub gave_way: bool,
+    /// Nothing was learned: something that the store said later was heard
+    /// before.
+    pub overtaken: bool,
 }
 
 impl Known {
@@ -150,7 +158,10 @@ impl Known {
     /// store had lost, the store's counts, and the next success says `moved`.
     pub fn learn(&mut self, key: SessionKey, entry: &Entry, me: u64, told: Told) -> Changed {
         let version = entry.pin.version;
-        let epoch = self.hears(key, Some(version), told);
+        if !self.hears(key, Some(version), told) {
+            return Changed { overtaken: true, ..Changed::default() };
+        }
+        let epoch = told.epoch;
         let known = self.pins.get(key, Timestamp::default());
         let same = known.as_ref().filter(|known| known.pin.version == version);
         let gives_way = same.is_none() && known.as_ref().is_some_and(|known| contradicts(known, entry));
@@ -162,7 +173,9 @@ impl Known {
         if entry.unsaid && news == News::Held {
             match entry.owner == me && !entry.moved {
                 true if same.is_none() => news = News::New,
-                _ => bits |= ASK,
+                // Said, and the store has not heard of it yet.
+                true => {}
+                false => bits |= ASK,
             }
         }
         if entry.unseen && entry.owner != me {
@@ -184,13 +197,7 @@ impl Known {
 
     /// The store has no pin of this key, it said in reply to a question.
     pub fn lose(&mut self, key: SessionKey, told: Told) -> Changed {
-        if self.hears(key, None, told) == told.epoch {
-            return self.forget(key);
-        }
-        if let Some(held) = self.pins.get(key, Timestamp::default()) {
-            self.pins.wrote(key, held.record & ((1 << BITS) - 1));
-        }
-        Changed::default()
+        if self.hears(key, None, told) { self.forget(key) } else { Changed::default() }
     }
 
     /// A message of the store. One that was sent before the last that was
@@ -205,7 +212,7 @@ impl Known {
             self.hears(key, version, told);
             return Changed::default();
         };
-        let of_key = |heard: &&Heard| heard.key == key && heard.told.epoch == told.epoch;
+        let of_key = |heard: &&Heard| heard.key == key && heard.is_of_now(told);
         if self.lately.iter().rev().find(of_key).is_some_and(|heard| heard.told.at_us >= told.at_us) {
             if version != Some(known.pin.version) {
                 self.pins.wrote(key, known.record & ((1 << BITS) - 1));
@@ -275,7 +282,7 @@ impl Known {
         let mine = held.news != News::Held;
         let entry = Entry {
             owner: me,
-            unseen: held.news == News::New,
+            unseen: held.news == News::New || held.record & CONTESTED != 0,
             unsaid: mine || held.record & ASK != 0,
             moved: held.news == News::Moved,
             contested: false,
@@ -286,10 +293,10 @@ impl Known {
 
     /// The store has taken what it was told.
     pub fn told(&mut self, key: SessionKey, version: u64, told: Told) {
-        let epoch = self.hears(key, Some(version), told);
+        self.hears(key, Some(version), told);
         let known = self.pins.get(key, Timestamp::default());
         if let Some(held) = known.filter(|held| held.pin.version == version) {
-            self.pins.wrote(key, epoch << BITS | (held.record & (ASK | CONTESTED)));
+            self.pins.wrote(key, told.epoch << BITS | (held.record & (ASK | CONTESTED)));
             self.bases.remove(&key);
         }
     }
@@ -315,7 +322,9 @@ impl Known {
 
     /// What was owed is said.
     pub fn said(&mut self, key: SessionKey, version: u64) {
-        if let Some(held) = self.pins.get(key, Timestamp::default()).filter(|held| held.pin.version == version) {
+        if let Some(held) =
+            self.pins.get(key, Timestamp::default()).filter(|held| held.pin.version == version)
+        {
             let record = held.record & !(ASK | CONTESTED);
             self.pins.set(key, Some(&Held { news: News::Held, record, ..held }));
         }
@@ -343,19 +352,27 @@ impl Known {
         }
     }
 
-    /// Remembers what the store said of a key; the epoch that it is sure in:
-    /// none, if something else was heard that the store said later.
-    fn hears(&mut self, key: SessionKey, version: Option<u64>, told: Told) -> u64 {
+    /// Remembers what the store said of a key. `false`: something else was
+    /// heard that it said later, so this is over.
+    fn hears(&mut self, key: SessionKey, version: Option<u64>, told: Told) -> bool {
         let later = |heard: &Heard| {
-            let same_time = heard.told.epoch == told.epoch && heard.told.at_us > told.at_us;
-            heard.key == key && same_time && heard.version != version
+            let later = heard.told.at_us > told.at_us && heard.is_of_now(told);
+            heard.key == key && later && heard.version != version
         };
-        let overtaken = self.lately.iter().any(later);
+        if self.lately.iter().any(later) {
+            return false;
+        }
         if self.lately.len() == LATELY {
             self.lately.pop_front();
         }
         self.lately.push_back(Heard { key, version, told });
-        if overtaken { 0 } else { told.epoch }
+        true
+    }
+}
+
+impl Heard {
+    fn is_of_now(&self, told: Told) -> bool {
+        self.told.epoch == told.epoch && told.here.since(self.told.here) <= LATELY_FOR
     }
 }
 

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 
 use super::script::{Reply, Script};
 use super::wire::{LIMIT, Wire, means_away};
+use crate::clock::Clock;
 use crate::core::shared::Told;
 use crate::core::time::Timestamp;
 
@@ -59,6 +60,7 @@ impl Call {
 
 /// The connection in force, if there is one.
 pub(super) struct Link {
+    clock: Arc<dyn Clock>,
     up: ArcSwapOption<Up>,
     /// Raised whenever something may have been missed; from 1.
     epoch: AtomicU64,
@@ -78,8 +80,9 @@ struct Up {
 }
 
 impl Link {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
         Self {
+            clock,
             up: ArcSwapOption::empty(),
             epoch: AtomicU64::new(1),
             offset_ms: AtomicI64::new(0),
@@ -186,14 +189,20 @@ impl Link {
                 return Err(Trouble::Refused);
             }
             away => {
-                let error = away.err().map_or_else(|| "an error".to_owned(), |_| "no answer in time".to_owned());
-                tracing::debug!(error, "the shared store is out of reach");
+                let error = match away {
+                    Ok(answer) => answer.err().map(|error| error.to_string()),
+                    Err(_) => None,
+                };
+                tracing::debug!(error, "a question to the shared store has no answer");
                 self.give_up(serial, &wire);
                 return Err(Trouble::Away);
             }
         };
-        let reply = Reply::read(value).ok_or(Trouble::Refused)?;
-        let told = Told { epoch, at_us: reply.at_us };
+        let Some(reply) = Reply::read(&value) else {
+            tracing::error!(?value, "the shared store gave an answer that is none");
+            return Err(Trouble::Refused);
+        };
+        let told = Told { epoch, at_us: reply.at_us, here: self.clock.now() };
         Ok((reply, told))
     }
 
@@ -233,10 +242,11 @@ impl Link {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::SystemClock;
 
     #[test]
     fn clocks_are_compared_and_do_not_flicker() {
-        let (link, at) = (Link::new(), Timestamp::from_ms);
+        let (link, at) = (Link::new(Arc::new(SystemClock::new())), Timestamp::from_ms);
         link.compare_clocks(5_000_000, at(1_000), at(1_020));
         assert_eq!(link.store_time(at(1_010)), at(5_000_000));
         assert_eq!(link.gateway_time(at(5_000_000)), at(1_010));
@@ -248,7 +258,7 @@ mod tests {
 
     #[test]
     fn trust_ends_without_proof() {
-        let (link, at) = (Link::new(), Timestamp::from_ms);
+        let (link, at) = (Link::new(Arc::new(SystemClock::new())), Timestamp::from_ms);
         link.prove(at(10_000));
         link.prove(at(9_000));
         assert!(link.is_trusted(at(11_000)));

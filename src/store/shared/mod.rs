@@ -42,13 +42,16 @@ use crate::core::pin::{News, Pin};
 use crate::core::pins::Only;
 use crate::core::session::SessionKey;
 use crate::core::shared::{Address, Announce, Changed, Entry, Fact, Known, LEASE, Told};
-use crate::core::time::{Timestamp, Ttl};
+use crate::core::time::Timestamp;
 
 /// A power of two.
 const SHARDS: usize = 64;
 /// A claim that has to wait until the nodes have told a store what it lost
 /// waits so long at most.
 const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// So often a reply may be overtaken.
+const MOST_OVERTAKEN: u32 = 8;
 
 /// What is done with sessions that this node does not know while the store is
 /// out of reach.
@@ -111,7 +114,7 @@ impl Shared {
             when_away,
             shards: (0..SHARDS).map(|_| Mutex::new(Known::new(rand::random()))).collect(),
             len: AtomicUsize::new(0),
-            link: Link::new(),
+            link: Link::new(clock.clone()),
             chores: Chores::new(),
             keeper: Keeper::new(address),
             clock,
@@ -182,13 +185,21 @@ impl Shared {
         if let Some(claim) = self.look(key) {
             return Ok(Some(claim));
         }
-        let asked = self.link.run(&script::LOOK, &[&self.names.pin(key)], &self.head(key).args(&[])).await;
-        match asked {
-            Ok((reply, told)) if reply.code == 1 => Ok(Some(self.met(key, &reply, told)?)),
-            Ok(_) => Ok(None),
-            Err(Trouble::Away) if self.when_away == WhenAway::Local => Ok(None),
-            Err(trouble) => Err(trouble.into()),
+        // Replies that are overtaken by what happens meanwhile are few.
+        for _ in 0..MOST_OVERTAKEN {
+            let keys: [&[u8]; 1] = [&self.names.pin(key)];
+            match self.link.run(&script::LOOK, &keys, &self.head(key).args(&[])).await {
+                Ok((reply, told)) if reply.code == 1 => {
+                    if let Some(claim) = self.met(key, &reply, told)? {
+                        return Ok(Some(claim));
+                    }
+                }
+                Ok(_) => return Ok(None),
+                Err(Trouble::Away) if self.when_away == WhenAway::Local => return Ok(None),
+                Err(trouble) => return Err(trouble.into()),
+            }
         }
+        Err(StoreFault::Away)
     }
 
     pub(super) async fn claim(&self, key: SessionKey, mut proposal: Pin) -> Result<Claim, StoreFault> {
@@ -225,9 +236,9 @@ impl Shared {
         match reply.code {
             1 => {
                 let made = proposal.clone().made_at(Timestamp::from_ms(reply.at_ms()));
-                Ok(self.won(key, &Entry::made(made, self.me), told))
+                self.won(key, &Entry::made(made, self.me), told).ok_or(Put::Off(Duration::ZERO))
             }
-            0 => self.met(key, &reply, told).map_err(|_| Put::Trouble(Trouble::Refused)),
+            0 => self.met(key, &reply, told).map_err(Put::Trouble)?.ok_or(Put::Off(Duration::ZERO)),
             -1 => {
                 self.enter(false).await.map_err(Put::Trouble)?;
                 Err(Put::Off(Duration::ZERO))
@@ -254,8 +265,14 @@ impl Shared {
         let keys: [&[u8]; 1] = [&self.names.pin(key)];
         match self.link.run(&script::REPIN, &keys, &self.head(key).args(&arguments)).await {
             Ok((reply, told)) => match reply.code {
-                1 => Ok(Some(self.moved(key, &reply, told)?)),
-                0 => Ok(Some(self.met(key, &reply, told)?)),
+                1 => match self.moved(key, &reply, told)? {
+                    Some(claim) => Ok(Some(claim)),
+                    None => self.find(key).await,
+                },
+                0 => match self.met(key, &reply, told)? {
+                    Some(claim) => Ok(Some(claim)),
+                    None => self.find(key).await,
+                },
                 _ => {
                     self.settle(self.with(key, |known| known.lose(key, told)));
                     Ok(None)
@@ -270,30 +287,6 @@ impl Shared {
                 now.map(Some).ok_or_else(|| trouble.into())
             }
         }
-    }
-
-    pub(super) async fn extend(
-        &self,
-        key: SessionKey,
-        seen: u64,
-        expires: Timestamp,
-    ) -> Result<Option<Claim>, StoreFault> {
-        let until = self.link.store_time(expires).as_ms().to_string();
-        let longest = Ttl::MAX.as_duration().as_millis().to_string();
-        let seen = seen.to_le_bytes();
-        let arguments: [&[u8]; 3] = [&seen, until.as_bytes(), longest.as_bytes()];
-        let keys: [&[u8]; 1] = [&self.names.pin(key)];
-        let asked = self.link.run(&script::EXTEND, &keys, &self.head(key).args(&arguments)).await;
-        let (reply, told) = asked?;
-        if reply.code == 2 {
-            self.settle(self.with(key, |known| known.lose(key, told)));
-            return Ok(None);
-        }
-        let met = self.met(key, &reply, told)?;
-        if reply.code == 1 {
-            self.occupy(key, &self.read(&reply)?.pin);
-        }
-        Ok(Some(Claim { won: reply.code == 1, ..met }))
     }
 
     pub(super) async fn end(&self, key: SessionKey) -> Result<Option<Pin>, StoreFault> {
@@ -371,7 +364,8 @@ impl Shared {
         let (bytes, base) = (value::encode(&mine), base.map(u64::to_le_bytes));
         let base: &[u8] = base.as_ref().map_or(&[], |base| base);
         let keys: [&[u8]; 1] = [&self.names.pin(key)];
-        let (reply, told) = self.link.run(&script::RESTORE, &keys, &self.head(key).args(&[&bytes, base])).await?;
+        let (reply, told) =
+            self.link.run(&script::RESTORE, &keys, &self.head(key).args(&[&bytes, base])).await?;
         self.restored(key, &mine, &reply, told)
     }
 
@@ -423,31 +417,51 @@ impl Shared {
     fn note_alone(&self, pin: &Pin, what: &str) {
         self.tally.alone.fetch_add(1, Relaxed);
         let (pool, exit, session) = (&*pin.exit.pool, &*pin.exit.id, pin.session.as_str());
-        tracing::warn!(code = "store_local", pool, exit, session, "store_local: a pin was {what} without the store");
+        tracing::warn!(
+            code = "store_local",
+            pool,
+            exit,
+            session,
+            "store_local: a pin was {what} without the store"
+        );
     }
 
-    /// This node has made the pin. Its room is the caller's to count.
-    fn won(&self, key: SessionKey, entry: &Entry, told: Told) -> Claim {
+    /// This node has made the pin. Its room is the caller's to count. `None`:
+    /// it is another one by now.
+    fn won(&self, key: SessionKey, entry: &Entry, told: Told) -> Option<Claim> {
         let changed = self.with(key, |known| known.learn(key, entry, self.me, told));
+        if changed.overtaken {
+            return None;
+        }
+        let known = changed.came.is_none();
         // What was known of the key had ended, or the store had not known it.
         self.settle(Changed { came: None, ended: true, ..changed });
         self.occupy(key, &entry.pin);
-        self.mine(key, entry)
+        Some(self.mine(entry, known))
     }
 
-    /// This node has moved the pin.
-    fn moved(&self, key: SessionKey, reply: &Reply, told: Told) -> Result<Claim, Trouble> {
+    /// This node has moved the pin; as [`Shared::won`].
+    fn moved(&self, key: SessionKey, reply: &Reply, told: Told) -> Result<Option<Claim>, Trouble> {
         let entry = self.read(reply)?;
         let changed = self.with(key, |known| known.learn(key, &entry, self.me, told));
         if let Some(left) = &changed.left {
             self.vacate(key, left, false);
         }
+        if changed.overtaken {
+            return Ok(None);
+        }
+        let known = changed.came.is_none();
         self.settle(Changed { came: None, ..changed });
         self.occupy(key, &entry.pin);
-        Ok(self.mine(key, &entry))
+        Ok(Some(self.mine(&entry, known)))
     }
 
-    fn mine(&self, _: SessionKey, entry: &Entry) -> Claim {
+    /// As its maker or mover gets it, who counts it as well. `known`: it was
+    /// counted already, since another request met it first.
+    fn mine(&self, entry: &Entry, known: bool) -> Claim {
+        if known {
+            self.observer.left(&self.to_gateway(entry.pin.clone()), self.clock.now(), Left::Undone);
+        }
         Claim {
             pin: self.to_gateway(entry.pin.clone()),
             won: true,
@@ -457,14 +471,26 @@ impl Shared {
         }
     }
 
-    /// The store has a pin that this node may not have known.
-    fn met(&self, key: SessionKey, reply: &Reply, told: Told) -> Result<Claim, Trouble> {
+    /// The store has a pin that this node may not have known. `None`: it had,
+    /// and something else was heard since.
+    fn met(&self, key: SessionKey, reply: &Reply, told: Told) -> Result<Option<Claim>, Trouble> {
         let (entry, now) = (self.read(reply)?, self.now());
-        self.settle(self.with(key, |known| known.learn(key, &entry, self.me, told)));
+        let changed = self.with(key, |known| known.learn(key, &entry, self.me, told));
+        let overtaken = changed.overtaken;
+        self.settle(changed);
         let fact = self.with(key, |known| known.get(key, now, told.epoch));
+        if overtaken && fact.is_none() {
+            return Ok(None);
+        }
         // By this node's reckoning it may have ended a moment ago.
-        let fact = fact.unwrap_or(Fact { pin: entry.pin, sure: false, fresh: false, contested: false, alone: false });
-        Ok(self.shown(fact, false))
+        let fact = fact.unwrap_or(Fact {
+            pin: entry.pin,
+            sure: false,
+            fresh: false,
+            contested: false,
+            alone: false,
+        });
+        Ok(Some(self.shown(fact, false)))
     }
 
     fn read(&self, reply: &Reply) -> Result<Entry, Trouble> {

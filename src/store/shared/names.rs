@@ -42,11 +42,6 @@ impl Names {
         name
     }
 
-    /// What all pins' names look like.
-    pub(super) fn pins(&self) -> String {
-        format!("{}p:*", self.prefix)
-    }
-
     /// Which life of the store it is.
     pub(super) fn era(&self) -> &[u8] {
         &self.era

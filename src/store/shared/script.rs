@@ -80,11 +80,9 @@ others! {
 
 /// Every script, so that a connection can make the store know them.
 pub(super) fn all() -> impl Iterator<Item = &'static Script> {
-    [
-        &LOOK, &CLAIM, &REPIN, &SAY, &TOUCH, &EXTEND, &END, &RESTORE, &ENTER, &RESERVE, &RELEASE, &COUNT,
-    ]
-    .into_iter()
-    .map(|script| &**script)
+    [&LOOK, &CLAIM, &REPIN, &SAY, &TOUCH, &EXTEND, &END, &RESTORE, &ENTER, &RESERVE, &RELEASE, &COUNT]
+        .into_iter()
+        .map(|script| &**script)
 }
 
 /// What a step said: a number, when, and a value.
@@ -98,21 +96,21 @@ pub(super) struct Reply {
 
 impl Reply {
     /// `None`: it is no reply of these scripts.
-    pub(super) fn read(value: Value) -> Option<Self> {
+    pub(super) fn read(value: &Value) -> Option<Self> {
         let Value::Array(parts) = value else { return None };
-        let mut parts = parts.into_iter();
+        let mut parts = parts.iter();
         let Value::Int(code) = parts.next()? else { return None };
         let at_us = match parts.next() {
             None => 0,
-            Some(Value::Int(at_us)) => u64::try_from(at_us).ok()?,
+            Some(Value::Int(at_us)) => u64::try_from(*at_us).ok()?,
             Some(_) => return None,
         };
         let value = match parts.next() {
             None => None,
-            Some(Value::BulkString(bytes)) => Some(bytes),
+            Some(Value::BulkString(bytes)) => Some(bytes.clone()),
             Some(_) => return None,
         };
-        Some(Self { code, at_us, value })
+        Some(Self { code: *code, at_us, value })
     }
 
     /// The store's time, in ms.

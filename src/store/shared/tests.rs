@@ -8,13 +8,13 @@ use super::*;
 use crate::clock::SystemClock;
 use crate::core::pin::{ExitName, Variant};
 use crate::core::session::{Filter, SessionId};
+use crate::core::time::Ttl;
 use crate::store::Store;
 
-#[path = "../../../tests/it/harness/redis.rs"]
-#[allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "other tests use the rest of it")]
-mod redis;
 mod against;
 mod nodes;
+#[path = "../../../tests/it/harness/redis.rs"]
+mod redis;
 
 use self::redis::Redis;
 

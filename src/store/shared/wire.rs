@@ -63,10 +63,11 @@ impl Wire {
 
     /// Asks the server that has the command's key.
     pub(super) async fn ask(&mut self, command: &Cmd) -> Result<Value, RedisError> {
-        match self {
-            Self::One(connection) => connection.req_packed_command(command).await,
-            Self::Cluster(connection) => connection.req_packed_command(command).await,
-        }
+        let answer = match self {
+            Self::One(connection) => connection.req_packed_command(command).await?,
+            Self::Cluster(connection) => connection.req_packed_command(command).await?,
+        };
+        answer.extract_error()
     }
 
     /// Asks several things at once; a cluster one after the other.
@@ -83,7 +84,8 @@ impl Wire {
             Self::Cluster(connection) => {
                 let mut values = Vec::with_capacity(commands.len());
                 for command in commands {
-                    values.push(connection.req_packed_command(command).await?);
+                    // One master may be gone; the others are told all the same.
+                    values.push(connection.req_packed_command(command).await.unwrap_or_default());
                 }
                 Ok(values)
             }
@@ -102,11 +104,12 @@ impl Wire {
                 connection.subscribe(channel.unwrap_or_default()).await?;
                 Ok(Vec::new())
             }
-            Self::One(connection) => Ok(vec![connection.req_packed_command(command).await?]),
+            Self::One(connection) => Ok(vec![connection.req_packed_command(command).await?.extract_error()?]),
             Self::Cluster(connection) => {
                 let policy = is_subscribe(command).then_some(ResponsePolicy::AllSucceeded);
                 let routing = RoutingInfo::MultiNode((MultipleNodeRoutingInfo::AllMasters, policy));
-                Ok(match connection.route_command(command.clone(), routing).await? {
+                let answer = connection.route_command(command.clone(), routing).await?;
+                Ok(match answer.extract_error()? {
                     Value::Map(pairs) => pairs.into_iter().map(|(_, value)| value).collect(),
                     value => vec![value],
                 })
@@ -208,8 +211,10 @@ async fn cluster(address: &Address, push: OnPush) -> Result<ClusterConnection, R
         .use_protocol(ProtocolVersion::RESP3)
         .connection_timeout(LIMIT)
         .response_timeout(LIMIT)
-        .retries(2)
-        .max_retry_wait(100)
+        // A try more for a slot that has moved; what is gone is told at once.
+        .retries(1)
+        .min_retry_wait(1)
+        .max_retry_wait(20)
         .push_sender(move |info: PushInfo| {
             push(info);
             Ok::<(), ()>(())

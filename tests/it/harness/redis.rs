@@ -3,6 +3,16 @@
 //! Owns: their folders, configuration and processes.
 //! Must not know: the gateway, so that unit tests can use it as well.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    clippy::panic,
+    unreachable_pub,
+    dead_code,
+    reason = "a test fails by panicking and measures real time; unit tests use a part of this"
+)]
+
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -25,7 +35,8 @@ pub struct Redis {
     pub port: u16,
     program: &'static str,
     arguments: Vec<String>,
-    dir: TempDir,
+    /// Goes with it.
+    _dir: TempDir,
     child: Mutex<Option<Child>>,
 }
 
@@ -76,10 +87,14 @@ impl Redis {
         ];
         arguments.extend(common);
         if program == "redis-server" {
-            arguments.extend(["--save".to_owned(), String::new()]);
+            let own = ["--save", "", "--repl-diskless-sync-delay", "0"].map(str::to_owned);
+            arguments.extend(own);
+            // All loopback addresses look like the first one from the other side.
+            arguments.extend(["--replica-announce-ip".to_owned(), ip.to_string()]);
         }
-        arguments.extend(more.iter().map(|one| one.replace("{dir}", &folder).replace("{ip}", &ip.to_string())));
-        let server = Self { ip, port, program, arguments, dir, child: Mutex::default() };
+        arguments
+            .extend(more.iter().map(|one| one.replace("{dir}", &folder).replace("{ip}", &ip.to_string())));
+        let server = Self { ip, port, program, arguments, _dir: dir, child: Mutex::default() };
         server.launch();
         server
     }
@@ -94,10 +109,18 @@ impl Redis {
             .stderr(Stdio::null())
             .spawn();
         let package = self.program;
-        let child = child
-            .unwrap_or_else(|error| panic!("cannot run {package} ({error}): install the Debian package {package}"));
+        let child = child.unwrap_or_else(|error| {
+            panic!("cannot run {package} ({error}): install the Debian package {package}")
+        });
         *self.child.lock().unwrap() = Some(child);
         self.wait("it listens", || TcpStream::connect((self.ip, self.port)).is_ok());
+        // It may be loading yet.
+        let ready = || redis::Client::open(self.url()).ok()?.get_connection().ok();
+        self.wait("it answers", || {
+            ready().is_none_or(|mut it| {
+                redis::cmd("PING").query::<String>(&mut it).is_ok_and(|pong| pong == "PONG")
+            })
+        });
     }
 
     /// Waits until something is so.
@@ -120,7 +143,8 @@ impl Redis {
     /// Sends a signal: `STOP`, `CONT`.
     pub fn signal(&self, signal: Signal) {
         let id = self.child.lock().unwrap().as_ref().expect("it runs").id();
-        kill_process(Pid::from_raw(id.cast_signed()).expect("a process id"), signal).expect("the signal is sent");
+        kill_process(Pid::from_raw(id.cast_signed()).expect("a process id"), signal)
+            .expect("the signal is sent");
     }
 
     /// Its URL.
@@ -131,11 +155,6 @@ impl Redis {
     /// `address:port`.
     pub fn host(&self) -> String {
         format!("{}:{}", self.ip, self.port)
-    }
-
-    /// The path of a file in its folder.
-    pub fn path(&self, name: &str) -> String {
-        self.dir.path().join(name).to_string_lossy().into_owned()
     }
 
     /// A connection.
@@ -166,8 +185,8 @@ impl Drop for Redis {
 
 /// A loopback address that no other peer has.
 fn own_address() -> IpAddr {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
+    static NEXT: AtomicU16 = AtomicU16::new(1);
     let [high, low] = NEXT.fetch_add(1, Ordering::Relaxed).to_be_bytes();
     let pid = std::process::id();
-    IpAddr::V4(Ipv4Addr::new(127, 192 + (pid % 60) as u8, (pid / 60 % 64) as u8 * 4 + high % 4, low.max(1)))
+    IpAddr::V4(Ipv4Addr::new(127, 192 + (pid % 60) as u8, (pid / 60 % 64) as u8 * 4 + high % 4, low))
 }

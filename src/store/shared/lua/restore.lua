@@ -7,11 +7,11 @@ end
 local mine = parse(ARGV[5])
 if pin then
   if pin.version == mine.version then
-    if mine.used > pin.used then
-      pin.used = mine.used
-      return { 1, at, write(pin) }
-    end
-    return { 1, at, pack(pin) }
+    local news = mine.used > pin.used or (pin.unseen and not mine.unseen) or (pin.unsaid and not mine.unsaid)
+    pin.used = math.max(pin.used, mine.used)
+    -- What was said and seen, the store may have missed.
+    pin.unseen, pin.unsaid = pin.unseen and mine.unseen, pin.unsaid and mine.unsaid
+    return { 1, at, news and write(pin) or pack(pin) }
   end
   local older = pin.made == mine.made and pin.moves < mine.moves
   if pin.version ~= ARGV[6] and not older then

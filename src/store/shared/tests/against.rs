@@ -19,7 +19,13 @@ struct Pair {
 }
 
 impl Pair {
-    async fn run(&self, script: &'static std::sync::LazyLock<script::Script>, me: u64, key: SessionKey, own: &[&[u8]]) -> (i64, Timestamp, Option<Entry>) {
+    async fn run(
+        &self,
+        script: &'static std::sync::LazyLock<script::Script>,
+        me: u64,
+        key: SessionKey,
+        own: &[&[u8]],
+    ) -> (i64, Timestamp, Option<Entry>) {
         let head = self.shared.names.head(me, key);
         let (name, own) = (self.shared.names.pin(key), head.args(own));
         let (reply, _) = self.shared.link.run(script, &[&name], &own).await.unwrap();
@@ -41,7 +47,8 @@ impl Pair {
         let key = proposal.key();
         proposal.version = self.rng.random();
         proposal.idle = [None, idle(1), idle(60)][self.rng.random_range(0..3)];
-        proposal.expires = proposal.made.plus(Duration::from_millis([40, 1500, 60_000][self.rng.random_range(0..3)]));
+        proposal.expires =
+            proposal.made.plus(Duration::from_millis([40, 1500, 60_000][self.rng.random_range(0..3)]));
         let version = self.version(at);
         let seen = version.to_le_bytes();
         match self.rng.random_range(0..8) {
@@ -146,8 +153,11 @@ async fn scripts_do_what_they_are_said_to_do() {
     let node = Node::at(&redis.url(), WhenAway::Refuse).await;
     for seed in 0..12 {
         redis.ask::<()>(&["FLUSHDB"]);
-        let mut pair =
-            Pair { shared: node.shared().clone(), cells: vec![Cell::default(); 3], rng: StdRng::seed_from_u64(seed) };
+        let mut pair = Pair {
+            shared: node.shared().clone(),
+            cells: vec![Cell::default(); 3],
+            rng: StdRng::seed_from_u64(seed),
+        };
         let mut story = Vec::new();
         for n in 0..250 {
             let at = pair.rng.random_range(0..3);
