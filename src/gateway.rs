@@ -4,13 +4,12 @@
 //! Must not know: any decision about a request.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex, Notify};
+use tokio::sync::Mutex;
 
 use crate::admin;
 use crate::admit::limits::Connections;
@@ -19,23 +18,26 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::watch::Watch;
 use crate::config::{self, Config, Findings};
 use crate::core::secret::Secret;
-use crate::core::shared::Address;
-use crate::core::time::Timestamp;
 use crate::dial::Dialer;
 use crate::drain::Drain;
 use crate::http1::head::HeadLimits;
 use crate::net::listen;
 use crate::net::resolve::Resolver;
 use crate::net::systemd::Manager;
+use crate::observe::instruments::Instruments;
 use crate::serve::{self, Passage, Settings, Shared};
 use crate::state::{Exits, InForce};
-use crate::store::{Left, PinObserver, Store, StoreConfig, StoreError, WhenAway};
+use crate::steer::Steering;
+use crate::steer::reload::{Asked, reloads};
+use crate::store::StoreError;
 
 mod birth;
 mod counts;
 mod demo_user;
 mod listeners;
+mod probes;
 mod reload;
+mod state;
 mod successor;
 mod upgrade;
 
@@ -62,7 +64,7 @@ struct Inner {
     config: ArcSwap<Config>,
     shared: Arc<Shared>,
     exits: Arc<Exits>,
-    reloads: Notify,
+    steering: Arc<Steering>,
     sockets: Vec<Socket>,
     manager: Arc<Manager>,
     image: Option<Image>,
@@ -112,39 +114,43 @@ impl Gateway {
         warn_of(&loaded.warnings);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let exits = Arc::new(Exits::default());
+        let instruments = Arc::new(Instruments::default());
         let Birth { sockets, predecessor, manager, watchdog, image } = birth;
-        let (store, mut listeners) = match &predecessor {
+        let (kept, mut listeners) = match &predecessor {
             None => {
-                let store = open_store(&config, &clock, &exits).await?;
-                (store, Listeners::bind(&config, sockets, true)?)
+                let kept = state::open(&config, &clock, &exits, &instruments).await?;
+                (kept, Listeners::bind(&config, sockets, true)?)
             }
             // What may fail comes before the old process stops for us.
             Some(predecessor) => {
                 let listeners = Listeners::bind(&config, sockets, false)?;
                 predecessor.state().await?;
-                (open_store(&config, &clock, &exits).await?, listeners)
+                (state::open(&config, &clock, &exits, &instruments).await?, listeners)
             }
         };
         let (entries, demo) = users(&config)?;
         let resolver = Resolver::system()
             .map_err(|error| StartError::Listen(format!("names cannot be resolved: {error}")))?;
         let shared = Arc::new(Shared {
-            users: Users::new(&entries, config.limits.auth_failures_per_minute),
+            users: Arc::new(Users::new(&entries, config.limits.auth_failures_per_minute)),
             connections: Connections::new(config.limits.connections, config.limits.connections_per_client),
-            state: InForce::new(loaded.pools, exits.clone(), clock.now()),
-            store,
+            state: Arc::new(InForce::new(loaded.pools, exits.clone(), kept.switches.clone(), clock.now())),
+            store: kept.store.clone(),
             dialer: Dialer::new(Arc::new(resolver)),
             clock,
             drain: Drain::new(),
             passage: Passage::default(),
             own: Arc::new(listeners.own()),
+            instruments,
             settings: settings(&config),
         });
+        let (reloads, asked) = reloads();
+        let steering = Arc::new(kept.steering(&shared, reloads));
         let inner = Arc::new(Inner {
             config: ArcSwap::from_pointee(config),
             shared,
             exits,
-            reloads: Notify::new(),
+            steering,
             sockets: std::mem::take(&mut listeners.all),
             manager,
             image,
@@ -153,7 +159,7 @@ impl Gateway {
         });
         let (addresses, doors, left) =
             (listeners.addresses(), listeners.doors(), listeners.left.split_off(0));
-        inner.spawn(listeners, Watch::new(loaded.watched), watchdog);
+        inner.spawn(listeners, Watch::new(loaded.watched), asked, watchdog);
         match predecessor {
             None => inner.is_service(),
             Some(predecessor) => {
@@ -176,83 +182,6 @@ fn settings(config: &Config) -> Settings {
         sessions: config.limits.sessions,
         announce: config.announce,
         via: config.via.then(|| format!("moorgate-{:08x}", rand::random::<u32>())),
-    }
-}
-
-async fn open_store(
-    config: &Config,
-    clock: &Arc<dyn Clock>,
-    exits: &Arc<Exits>,
-) -> Result<Store, StartError> {
-    let observer = Arc::new(Ledger(exits.clone()));
-    let folder = match &config.sessions.store {
-        config::StoreAt::Memory => None,
-        config::StoreAt::Folder(folder) => Some(folder.clone()),
-        config::StoreAt::Shared(address) => return Ok(connect_store(config, address, clock, observer).await),
-    };
-    let durability = match config.sessions.durability {
-        config::Durability::Journal => crate::store::Durability::Journal,
-        config::Durability::Fsync => crate::store::Durability::Fsync,
-    };
-    let clock = clock.clone();
-    let open = move || Store::open(StoreConfig { folder, durability }, clock, observer);
-    let opened = tokio::task::spawn_blocking(open).await;
-    let (store, report) = opened.map_err(|error| {
-        let source = std::io::Error::other(error);
-        StartError::System { what: "opening the state folder", source }
-    })??;
-    for damage in &report.damage {
-        log_damage(damage);
-    }
-    tracing::info!(pins = report.pins, ended = report.ended, "state opened");
-    Ok(store)
-}
-
-async fn connect_store(
-    config: &Config,
-    address: &Address,
-    clock: &Arc<dyn Clock>,
-    observer: Arc<Ledger>,
-) -> Store {
-    let when_away = match config.sessions.store_down {
-        config::StoreDown::Refuse => WhenAway::Refuse,
-        config::StoreDown::Local => WhenAway::Local,
-    };
-    let (store, connected) = Store::connect(address.clone(), when_away, clock.clone(), observer).await;
-    match connected {
-        Ok(()) => tracing::info!(store = %address, "shared store connected"),
-        Err(error) => tracing::warn!(store = %address, error, "the shared store cannot be reached yet"),
-    }
-    store
-}
-
-fn log_damage(damage: &crate::store::Damage) {
-    tracing::error!(
-        code = "state_damaged",
-        file = %damage.file.display(),
-        lost = damage.lost.as_str(),
-        "state_damaged"
-    );
-}
-
-/// Tells the exits' counts what the store does.
-struct Ledger(Arc<Exits>);
-
-impl PinObserver for Ledger {
-    fn loaded(&self, pin: &crate::core::pin::Pin) {
-        self.0.loaded(pin);
-    }
-
-    fn left(&self, pin: &crate::core::pin::Pin, at: Timestamp, why: Left) {
-        self.0.left(pin, (why == Left::Ended).then_some(at));
-    }
-
-    fn rested(&self, exit: &crate::core::pin::ExitName, _: &crate::core::pin::Variant, until: Timestamp) {
-        self.0.rested(exit, until);
-    }
-
-    fn damaged(&self, damage: &crate::store::Damage) {
-        log_damage(damage);
     }
 }
 
@@ -279,18 +208,14 @@ fn users(config: &Config) -> Result<(Vec<Entry>, Option<Secret>), StartError> {
     if !entries.is_empty() {
         return Ok((entries, None));
     }
-    let folder: Option<PathBuf> = match &config.sessions.store {
-        config::StoreAt::Folder(folder) => Some(folder.clone()),
-        config::StoreAt::Memory | config::StoreAt::Shared(_) => None,
-    };
-    let secret = demo_user::secret(folder.as_deref())
+    let secret = demo_user::secret(state::folder(config).as_deref())
         .map_err(|source| StartError::System { what: "the secret of user demo cannot be kept", source })?;
     entries.push(demo_user::entry(&secret));
     Ok((entries, Some(secret)))
 }
 
 impl Inner {
-    fn spawn(self: &Arc<Self>, listeners: Listeners, watch: Watch, watchdog: Option<Duration>) {
+    fn spawn(self: &Arc<Self>, listeners: Listeners, watch: Watch, asked: Asked, watchdog: Option<Duration>) {
         for (listener, door) in listeners.clients {
             log_listening(&listener, "http");
             let shared = self.shared.clone();
@@ -299,7 +224,14 @@ impl Inner {
         }
         if let Some(listener) = listeners.admin {
             log_listening(&listener, "admin");
-            self.until_end(admin::serve(listener, self.shared.drain.clone()));
+            let token = self.config.load().admin.as_ref().and_then(|admin| admin.token.clone());
+            let desk = admin::Desk {
+                steering: self.steering.clone(),
+                users: self.shared.users.clone(),
+                connections: self.shared.connections.clone(),
+                drain: self.shared.drain.clone(),
+            };
+            self.until_end(admin::serve(listener, desk, token));
         }
         if let Some(time) = watchdog {
             let manager = self.manager.clone();
@@ -325,7 +257,8 @@ impl Inner {
             }
         });
         let inner = self.clone();
-        self.until_end(async move { inner.watch(watch).await });
+        self.until_end(async move { inner.watch(watch, asked).await });
+        self.until_end(self.clone().probe_exits());
     }
 
     /// This process is the service: clients come here, and signals.
@@ -379,7 +312,7 @@ impl Running {
 
     /// Reads users and pools again; the log says what came of it.
     pub fn reload(&self) {
-        self.inner.reloads.notify_one();
+        self.inner.steering.reloads.ask();
     }
 
     /// Starts the program anew and gives way to it; the log says what came of

@@ -70,7 +70,7 @@ impl Listeners {
                 listeners.clients.push((socket, Arc::new(door)));
             }
         }
-        if let Some(wanted) = config.admin {
+        if let Some(wanted) = config.admin.as_ref().map(|admin| admin.bind) {
             listeners.admin = Some(listeners.open(wanted, &[wanted], ADMIN, &mut given)?);
         }
         let left = given.left_over();

@@ -116,6 +116,7 @@ impl Turn<'_> {
     /// There is an answer: the client gets it, unless it is not the target's
     /// to give.
     async fn pass_on(mut self, answer: Answer) -> Next {
+        self.request.record.answered();
         if let Some((blame, fault)) = refusal(&self.exchange.link, answer.head.status()) {
             return Box::pin(self.stop(Stopped { fault, blame, answerable: true })).await;
         }
@@ -212,5 +213,6 @@ impl Turn<'_> {
     fn count(&mut self) {
         self.request.record.up = self.counts.up.bytes();
         self.request.record.down = self.counts.down.bytes();
+        self.exchange.link.moved(self.request.record.up, self.request.record.down);
     }
 }

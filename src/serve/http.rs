@@ -39,7 +39,7 @@ pub(crate) async fn go_on(
         Err(fault) => {
             // What is closed without a word still leaves its record.
             let told = shared.connections.refuse();
-            return refuse(told.is_some().then_some(wire), address, &fault).await;
+            return refuse(&shared, told.is_some().then_some(wire), address, &fault).await;
         }
     };
     let mut client = Client::new(wire, address, door.at);
@@ -54,7 +54,7 @@ pub(crate) async fn go_on(
                 }
                 // Of a part of a head nothing has been done.
                 Intake::Nobody | Intake::Elsewhere => return,
-                Intake::Bad(fault) => return refuse(Some(client.wire), address, &fault).await,
+                Intake::Bad(fault) => return refuse(&shared, Some(client.wire), address, &fault).await,
             };
         let was_first = std::mem::replace(&mut first, false);
         // Boxed, so that all that a request needs on its way is given back
@@ -70,8 +70,8 @@ pub(crate) async fn go_on(
 }
 
 /// What never became a request that could be read.
-async fn refuse(wire: Option<Wire>, address: SocketAddr, fault: &Fault) {
-    let mut record = Record::begin(Kind::Refused, address);
+async fn refuse(shared: &Shared, wire: Option<Wire>, address: SocketAddr, fault: &Fault) {
+    let mut record = Record::begin(Kind::Refused, address, &shared.instruments);
     note(&mut record, fault);
     drop(record);
     if let Some(wire) = wire {
@@ -81,7 +81,7 @@ async fn refuse(wire: Option<Wire>, address: SocketAddr, fault: &Fault) {
 
 async fn request(shared: &Arc<Shared>, door: &Door, client: Client, head: RequestHead) -> Next {
     let kind = if head.method() == "CONNECT" { Kind::Tunnel } else { Kind::Forward };
-    let record = Record::begin(kind, client.address);
+    let record = Record::begin(kind, client.address, &shared.instruments);
     let asked = match framing::request(&head).and_then(|asked| check_body(&client, shared, asked)) {
         Ok(asked) => asked,
         Err(violation) => {

@@ -15,7 +15,7 @@ use crate::core::code::Code;
 use crate::core::exit::Exit;
 use crate::core::failover::{Closed, Down, Failure, Next};
 use crate::core::fault::{Blame, Fault};
-use crate::core::pin::{News, Pin, Variant};
+use crate::core::pin::{ExitName, News, Pin, Variant};
 use crate::core::pins::Only;
 use crate::core::session::SessionKey;
 use crate::core::target::Target;
@@ -23,6 +23,7 @@ use crate::core::time::Ttl;
 use crate::dial::{DialRequest, Form, Purpose, Timings};
 use crate::net::wire::Wire;
 use crate::observe::access::Record;
+use crate::observe::events::Event;
 use crate::state::{After, Attempt, ConnectionGuard, LivePool, Pick, Unpinned};
 use crate::store::Claim;
 
@@ -32,6 +33,8 @@ pub(super) struct Link {
     pub(super) form: Form,
     pub(super) exit: Arc<Exit>,
     variant: Variant,
+    /// The address that the origin sees, when it is known.
+    address: Option<IpAddr>,
     pub(super) pinned: Option<Pinned>,
     /// A dial whose outcome only an answer tells: an upstream that takes
     /// plain requests has only been connected to so far.
@@ -119,6 +122,12 @@ async fn pinned(
     while route.course.turn() {
         route.refresh();
         let Leg { claim, pick } = leg;
+        if pick.is_none()
+            && let Some(change) = route.readdressed(&claim)
+        {
+            leg = route.leave_address(&claim, change).await?;
+            continue;
+        }
         let reusable = pick.is_none() && purpose == Purpose::Plain;
         let target = wish.judged.target();
         let link = reusable.then(|| kept.take(route.pool(), session.key, &claim, target, shared)).flatten();
@@ -224,11 +233,14 @@ async fn dial(shared: &Shared, wish: &Wish, pick: Pick, purpose: Purpose, ttl: T
         timeouts: &wish.ask.pool.timeouts,
         via: shared.settings.via.as_deref(),
     };
+    let address = pick.address();
     match shared.dialer.dial(request).await {
         Ok(dialed) => {
+            pick.attempt.took(dialed.timings.connect + dialed.timings.handshake);
             let mut link = Link {
                 wire: dialed.wire,
                 form: dialed.form,
+                address,
                 exit: pick.exit,
                 variant: pick.variant,
                 pinned: None,
@@ -245,7 +257,7 @@ async fn dial(shared: &Shared, wish: &Wish, pick: Pick, purpose: Purpose, ttl: T
         Err(fault) => {
             let after =
                 pick.attempt.failed(fault.blame, &fault.fault, wish.judged.target(), shared.clock.now());
-            log_change(&pick.exit, after, Some(&fault.fault));
+            tell_change(shared, &pick.exit, after, Some(&fault.fault));
             Err(Failed { failure: failure(fault.blame, after), fault: fault.fault, exit: pick.exit })
         }
     }
@@ -255,14 +267,23 @@ fn failure(blame: Blame, after: After) -> Failure {
     Failure { blame, ejected_until: after.ejected_until, token_lost: after.token_lost }
 }
 
-fn log_change(exit: &Exit, after: After, fault: Option<&Fault>) {
+/// Tells what an outcome changed of an exit.
+pub(crate) fn tell_change(shared: &Shared, exit: &Exit, after: After, fault: Option<&Fault>) {
     use crate::core::health::Change;
-    let (pool, id) = (&*exit.name.pool, &*exit.name.id);
+    let ExitName { pool, id } = &exit.name;
+    let events = &shared.instruments.events;
     match after.change {
         Some(Change::Ejected) => {
-            tracing::warn!(pool, exit = id, cause = fault.map(Fault::detail), "exit ejected");
+            let cause = fault.map(Fault::detail);
+            tracing::warn!(pool = &**pool, exit = &**id, cause, "exit ejected");
+            shared.instruments.ejections.one();
+            let cause = cause.map(str::to_owned);
+            events.tell(|| Event::ExitEjected { pool: pool.clone(), exit: id.clone(), cause });
         }
-        Some(Change::Returned) => tracing::info!(pool, exit = id, "exit is back"),
+        Some(Change::Returned) => {
+            tracing::info!(pool = &**pool, exit = &**id, "exit is back");
+            events.tell(|| Event::ExitReturned { pool: pool.clone(), exit: id.clone() });
+        }
         None => {}
     }
 }
@@ -270,13 +291,13 @@ fn log_change(exit: &Exit, after: After, fault: Option<&Fault>) {
 impl Link {
     /// The address that the origin sees, when it is known.
     pub(super) fn address(&self) -> Option<IpAddr> {
-        self.exit.address_for(&self.variant)
+        self.address
     }
 
     /// The exit did its work, as far as that was still open.
     pub(super) fn succeeded(&mut self, shared: &Shared) {
         if let Some(attempt) = self.attempt.take() {
-            log_change(&self.exit, attempt.succeeded(shared.clock.now()), None);
+            tell_change(shared, &self.exit, attempt.succeeded(shared.clock.now()), None);
         }
     }
 
@@ -284,8 +305,13 @@ impl Link {
     /// had been written by then. Where the exit stands after it.
     pub(super) fn failed(&mut self, shared: &Shared, blame: Blame, fault: &Fault) -> Option<Failure> {
         let after = self.attempt.take()?.failed(blame, fault, &self.target, shared.clock.now());
-        log_change(&self.exit, after, Some(fault));
+        tell_change(shared, &self.exit, after, Some(fault));
         Some(failure(blame, after))
+    }
+
+    /// So many bytes went through it for a request, up and down.
+    pub(super) fn moved(&self, up: u64, down: u64) {
+        self.connection.moved(up, down);
     }
 
     /// The connection alone, and what counts it.

@@ -21,6 +21,7 @@ use crate::core::username::Parameters;
 use crate::dial::Dialer;
 use crate::drain::Drain;
 use crate::http1::head::HeadLimits;
+use crate::observe::instruments::Instruments;
 use crate::state::InForce;
 use crate::store::Store;
 
@@ -41,13 +42,14 @@ mod tunnel;
 mod wish;
 
 pub(crate) use http::{go_on, serve};
+pub(crate) use link::tell_change;
 pub(crate) use travel::Passage;
 
 /// What every connection may use.
 pub(crate) struct Shared {
-    pub(crate) users: Users,
+    pub(crate) users: Arc<Users>,
     pub(crate) connections: Arc<Connections>,
-    pub(crate) state: InForce,
+    pub(crate) state: Arc<InForce>,
     pub(crate) store: Store,
     pub(crate) dialer: Dialer,
     pub(crate) clock: Arc<dyn Clock>,
@@ -55,6 +57,7 @@ pub(crate) struct Shared {
     /// To the process that has taken this one's place.
     pub(crate) passage: Passage,
     pub(crate) own: Arc<Own>,
+    pub(crate) instruments: Arc<Instruments>,
     pub(crate) settings: Settings,
 }
 

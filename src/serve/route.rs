@@ -17,6 +17,8 @@ use crate::core::fault::Fault;
 use crate::core::pin::{ExitName, Pin};
 use crate::core::pins::Only;
 use crate::core::time::{Timestamp, Ttl};
+use crate::observe::events::{self, Event};
+use crate::observe::instruments::MoveReason;
 use crate::state::{LivePool, NewPin, NoExit, Pick};
 use crate::store::{Claim, Reserved};
 
@@ -127,6 +129,7 @@ impl<'a> Route<'a> {
             },
         };
         let claim = self.shared.store.claim(self.session.key, proposal).await?;
+        self.tell_claim(&claim);
         Ok(adopt(claim, &mut pick, reserved).then_use(pick))
     }
 
@@ -174,7 +177,7 @@ impl<'a> Route<'a> {
         let ask = NewPin { ttl: left(&claim.pin, self.now()), ..self.new_pin(&self.tried) };
         let placed = self.pool.place(&ask, self.now(), &mut rand::rng());
         match self.take(placed, &ask).await? {
-            Ok(taken) => self.repin(claim, Only::Fresh, taken).await.map(Some),
+            Ok(taken) => self.repin(claim, Only::Fresh, taken, MoveReason::FirstDial).await.map(Some),
             Err(_) => Ok(None),
         }
     }
@@ -182,6 +185,31 @@ impl<'a> Route<'a> {
     async fn trial_over(&self, none: &NoExit) {
         if let Some(exit) = none.on_trial() {
             self.pool.trial_over(&exit).await;
+        }
+    }
+
+    /// What follows if the address behind the session's exit has changed since
+    /// it was pinned; `None`: nothing.
+    pub(super) fn readdressed(&self, claim: &Claim) -> Option<Result<Down, Stays>> {
+        let change = self.course.readdressed(claim.fresh, self.pool.pool.address_change)?;
+        // An exit that is down is that before all else.
+        let open = self.pool.is_open(&claim.pin.exit.id, self.now());
+        (open && self.pool.changed_under(&claim.pin)).then_some(change)
+    }
+
+    /// Leaves that exit, or fails.
+    pub(super) async fn leave_address(
+        &mut self,
+        claim: &Claim,
+        change: Result<Down, Stays>,
+    ) -> Result<Leg, Fault> {
+        match change {
+            Ok(down) => self.fail_over(claim, down).await,
+            Err(_) => {
+                let cause = self.cause(claim, Down::Readdressed);
+                let detail = format!("{cause} since the session was pinned: end the session, or move it");
+                Err(self.exit_down(&detail, Down::Readdressed, None))
+            }
         }
     }
 
@@ -200,30 +228,31 @@ impl<'a> Route<'a> {
             Err(stays) => {
                 let why = match stays {
                     Stays::Named => "and the request names it",
-                    Stays::Off => "and failover is off",
+                    Stays::Off | Stays::Readdressed => "and failover is off",
                     Stays::Enough => "as were the others tried",
                 };
                 return Err(self.exit_down(&format!("{cause}, {why}"), down, None));
             }
         };
         let not: Vec<_> = self.tried.iter().chain([&claim.pin.exit]).cloned().collect();
-        let was = self.pool.pool.exit(&claim.pin.exit.id);
-        let ask = NewPin {
-            ttl: left(&claim.pin, self.now()),
-            address: claim.pin.variant.address().or_else(|| was.and_then(|exit| exit.address)),
-            siblings_only,
-            ..self.new_pin(&not)
-        };
+        let address = self.address_of(&claim.pin);
+        let ask = NewPin { ttl: left(&claim.pin, self.now()), address, siblings_only, ..self.new_pin(&not) };
         let placed = self.pool.place(&ask, self.now(), &mut rand::rng());
         match self.take(placed, &ask).await? {
             Ok(taken) => {
                 let to = taken.pick.exit.name.id.clone();
-                let leg = self.repin(claim, only, taken).await?;
+                let reason = match down {
+                    Down::Readdressed => MoveReason::AddressChanged,
+                    Down::Closed(_) | Down::TokenLost => MoveReason::ExitDown,
+                };
+                let leg = self.repin(claim, only, taken, reason).await?;
                 if leg.claim.won {
                     log_move(&claim.pin, &to, &cause);
                 }
                 Ok(leg)
             }
+            // The exit works, and no other is better.
+            Err(_) if down == Down::Readdressed && !siblings_only => self.renew(claim, only).await,
             Err(none) if none.on_trial().is_some() => {
                 // It may be this session's own next exit.
                 self.trial_over(&none).await;
@@ -246,7 +275,7 @@ impl<'a> Route<'a> {
                 // gateway has as well is rare, and the prefix's to bear.
                 let reserved = self.shared.store.reserve(key, &proposal, 0).await?;
                 let reserved = reserved.unwrap_or_else(|| Reserved::nothing(key));
-                self.repin(claim, only, Taken { pick, proposal, reserved }).await
+                self.repin(claim, only, Taken { pick, proposal, reserved }, MoveReason::ExitChanged).await
             }
             // The next turn meets the exit as it is now.
             Err(closed) if closed.is_down() => Ok(Leg { claim: claim.clone(), pick: None }),
@@ -254,7 +283,7 @@ impl<'a> Route<'a> {
         }
     }
 
-    async fn repin(&self, claim: &Claim, only: Only, taken: Taken) -> Result<Leg, Fault> {
+    async fn repin(&self, claim: &Claim, only: Only, taken: Taken, reason: MoveReason) -> Result<Leg, Fault> {
         let Taken { mut pick, mut proposal, reserved } = taken;
         proposal.same_address = pick.address().is_some() && pick.address() == self.address_of(&claim.pin);
         let (key, seen) = (self.session.key, claim.pin.version);
@@ -262,12 +291,34 @@ impl<'a> Route<'a> {
             drop((pick, reserved));
             return self.claim().await;
         };
+        if moved.won {
+            self.shared.instruments.moved(reason);
+            let from = &claim.pin.exit.id;
+            self.shared.instruments.events.tell(|| Event::SessionMoved {
+                session: events::Session::of(&moved.pin),
+                from: from.clone(),
+                reason: reason.word(),
+            });
+        }
         Ok(adopt(moved, &mut pick, reserved).then_use(pick))
     }
 
+    fn tell_claim(&self, claim: &Claim) {
+        let instruments = &self.shared.instruments;
+        if claim.won {
+            instruments.claims_won.one();
+            instruments.events.tell(|| Event::SessionMade(events::Session::of(&claim.pin)));
+        } else {
+            instruments.claims_lost.one();
+        }
+    }
+
+    /// What origins saw of the session until now: siblings of that come first.
     fn address_of(&self, pin: &Pin) -> Option<std::net::IpAddr> {
-        let exit = self.pool.pool.exit(&pin.exit.id);
-        pin.variant.address().or_else(|| exit.and_then(|exit| exit.address))
+        if self.pool.changed_under(pin) {
+            return self.pool.address_before(&pin.exit.id);
+        }
+        self.pool.address_of(&pin.exit.id, &pin.variant).or_else(|| pin.variant.address())
     }
 
     fn new_pin<'n>(&'n self, not: &'n [ExitName]) -> NewPin<'n> {
@@ -311,9 +362,10 @@ impl<'a> Route<'a> {
     fn cause(&self, claim: &Claim, down: Down) -> String {
         let id = &claim.pin.exit.id;
         match down {
+            Down::Readdressed => format!("the address behind exit {id} has changed"),
             Down::TokenLost => format!("the gateway behind exit {id} refuses this session"),
             Down::Closed(closed @ Closed::Ejected { .. }) => match self.pool.last_failure(id) {
-                Some(failure) => format!("exit {id} {closed}, the last: {failure}"),
+                Some(failure) => format!("exit {id} {closed}, the last: {}", failure.detail),
                 None => format!("exit {id} {closed}"),
             },
             Down::Closed(closed) => format!("exit {id} {closed}"),

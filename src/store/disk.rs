@@ -40,6 +40,8 @@ pub(super) enum Change {
     Made { key: SessionKey, pin: Box<Pin>, ended: Option<Box<Pin>> },
     /// A pin was moved; before, it was this.
     Moved { key: SessionKey, pin: Box<Pin>, before: Box<Held> },
+    /// A pin lasts longer; before, it was this.
+    Extended { key: SessionKey, pin: Box<Pin>, before: Box<Held> },
     /// A pin was used; its last record before has this number.
     Used { key: SessionKey, pin: Box<Pin>, before: u64 },
     /// A pin was ended on demand.

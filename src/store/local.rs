@@ -16,12 +16,12 @@ use super::gate::Gate;
 use super::{Claim, Left, PinObserver, Receipt, StoreFault};
 use crate::clock::Clock;
 use crate::core::pin::{News, Pin};
-use crate::core::pins::{Claimed, Held, Only, Pins, Repinned};
+use crate::core::pins::{Claimed, Held, Pins};
 use crate::core::session::SessionKey;
 use crate::core::time::Timestamp;
 
 /// A power of two.
-const SHARDS: usize = 64;
+pub(super) const SHARDS: usize = 64;
 /// At most so many pins are swept under one lock.
 const SWEEP: u32 = 1000;
 /// A wall clock that is farther off than was written down is written down.
@@ -48,15 +48,26 @@ impl Shards {
         Self((0..SHARDS).map(|_| Mutex::new(Pins::new(rand::random()))).collect())
     }
 
-    /// The shard of a key. By bits that the shard's own table does not use.
+    /// The shard of a key.
     pub(super) fn of(&self, key: SessionKey) -> MutexGuard<'_, Pins> {
-        let [.., last] = *key.as_bytes();
-        locked(&self.0[usize::from(last) % SHARDS])
+        self.at(shard_of(key))
+    }
+
+    /// The shard with this number.
+    pub(super) fn at(&self, number: usize) -> MutexGuard<'_, Pins> {
+        locked(&self.0[number])
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = MutexGuard<'_, Pins>> {
         self.0.iter().map(locked)
     }
+}
+
+/// The number of a key's shard. By bits that the shard's own table does not
+/// use.
+pub(super) fn shard_of(key: SessionKey) -> usize {
+    let [.., last] = *key.as_bytes();
+    usize::from(last) % SHARDS
 }
 
 impl fmt::Debug for Local {
@@ -195,45 +206,6 @@ impl Local {
         claim
     }
 
-    pub(super) async fn repin(
-        &self,
-        key: SessionKey,
-        seen: u64,
-        only: Only,
-        mut proposal: Pin,
-    ) -> Result<Option<Claim>, StoreFault> {
-        proposal.version = rand::random();
-        let mut room = match self.room().await {
-            Ok(room) => room,
-            Err(StoreFault::HandedOver) => return Err(StoreFault::HandedOver),
-            // No move then; but perhaps there was one already.
-            Err(fault) => {
-                return self.look(key).filter(|claim| claim.pin.version != seen).map(Some).ok_or(fault);
-            }
-        };
-        let at = self.now();
-        let mut shard = self.shards.of(key);
-        let (mut now, before) = match shard.repin(key, seen, only, &proposal, at) {
-            Repinned::Moved { now, before } => (now, before),
-            Repinned::Lost(held) => return Ok(Some(self.shown(key, held, false))),
-            Repinned::Gone => return Ok(None),
-        };
-        let change =
-            || Change::Moved { key, pin: Box::new(now.pin.clone()), before: Box::new(before.clone()) };
-        match self.push(change, &mut room) {
-            Ok(number) => now.record = number,
-            Err(fault) => {
-                shard.set(key, Some(&before));
-                return Err(fault);
-            }
-        }
-        shard.wrote(key, now.record);
-        let claim = self.shown(key, now, true);
-        drop(shard);
-        self.observer.left(&before.pin, at, Left::Moved);
-        Ok(Some(claim))
-    }
-
     pub(super) async fn end(&self, key: SessionKey) -> Result<Option<Pin>, StoreFault> {
         let mut room = self.room().await?;
         let at = self.now();
@@ -317,7 +289,7 @@ impl Local {
         self.clock.wall().as_ms().wrapping_sub(self.clock.now().as_ms()) as i64
     }
 
-    async fn room(&self) -> Result<Option<Room<'_>>, StoreFault> {
+    pub(super) async fn room(&self) -> Result<Option<Room<'_>>, StoreFault> {
         loop {
             self.gate.pass().await?;
             let Some(disk) = &self.disk else { return Ok(None) };
@@ -363,7 +335,11 @@ impl Local {
     }
 
     /// Hands a change to the disk, if there is one. Under the shard's lock.
-    fn push(&self, change: impl FnOnce() -> Change, room: &mut Option<Room<'_>>) -> Result<u64, StoreFault> {
+    pub(super) fn push(
+        &self,
+        change: impl FnOnce() -> Change,
+        room: &mut Option<Room<'_>>,
+    ) -> Result<u64, StoreFault> {
         match (&self.disk, room) {
             (Some(disk), Some(room)) => disk.push(change(), room),
             _ => Ok(0),
@@ -371,12 +347,12 @@ impl Local {
     }
 
     /// As a request gets it. Under the shard's lock.
-    fn shown(&self, key: SessionKey, held: Held, won: bool) -> Claim {
+    pub(super) fn shown(&self, key: SessionKey, held: Held, won: bool) -> Claim {
         let receipt = self.receipt(key, Some(held.pin.version), held.record);
         Claim { fresh: held.news == News::New, contested: false, won, receipt, pin: held.pin }
     }
 
-    fn receipt(&self, key: SessionKey, version: Option<u64>, number: u64) -> Receipt {
+    pub(super) fn receipt(&self, key: SessionKey, version: Option<u64>, number: u64) -> Receipt {
         Receipt(self.disk.as_ref().and_then(|disk| disk.receipt(&self.this, key, version, number)))
     }
 }

@@ -15,12 +15,14 @@
 //! Must not know: exits' health, clients, requests.
 
 mod bytes;
+mod change;
 mod disk;
 mod engine;
 mod epoch;
 mod folder;
 mod gate;
 mod journal;
+mod list;
 mod load;
 mod local;
 mod record;
@@ -47,6 +49,7 @@ use crate::clock::Clock;
 use crate::core::code::Code;
 use crate::core::fault::Fault;
 use crate::core::pin::{ExitName, News, Pin, Variant};
+pub use crate::core::pins::Glance;
 use crate::core::pins::Only;
 use crate::core::session::SessionKey;
 use crate::core::shared::Address;
@@ -128,6 +131,15 @@ impl Receipt {
     }
 }
 
+/// A part of a list of pins.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// In the list's order.
+    pub pins: Vec<(SessionKey, Pin)>,
+    /// There are more, behind the last of these.
+    pub more: bool,
+}
+
 /// The store does not do what was asked of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreFault {
@@ -207,6 +219,10 @@ pub trait PinObserver: Send + Sync {
     /// At start: room of this exit stays taken by a pin that ended.
     fn rested(&self, exit: &ExitName, variant: &Variant, until: Timestamp) {
         let _ = (exit, variant, until);
+    }
+    /// The pin holds its exit until another instant than before.
+    fn extended(&self, before: &Pin, now: &Pin) {
+        let _ = (before, now);
     }
     /// Damage was found while running, when a disk came back.
     fn damaged(&self, damage: &Damage) {
@@ -348,6 +364,22 @@ impl Store {
         }
     }
 
+    /// Makes the key's pin last until `expires` at least (never less long, at
+    /// most 168 h from its making) if its version is still `seen`; else the
+    /// claim is not `won`. It is back when that is written. `None`: no pin
+    /// lives.
+    pub async fn extend(
+        &self,
+        key: SessionKey,
+        seen: u64,
+        expires: Timestamp,
+    ) -> Result<Option<Claim>, StoreFault> {
+        match &*self.0 {
+            Handle::Local(local) => local.extend(key, seen, expires).await,
+            Handle::Shared(shared) => shared.extend(key, seen, expires).await,
+        }
+    }
+
     /// Ends the key's pin, and is back when that is written.
     pub async fn end(&self, key: SessionKey) -> Result<Option<Pin>, StoreFault> {
         match &*self.0 {
@@ -386,6 +418,30 @@ impl Store {
         match &*self.0 {
             Handle::Local(local) => local.each(f),
             Handle::Shared(shared) => shared.each(f),
+        }
+    }
+
+    /// Live pins that fit, in an order of the store's own that does not
+    /// change: at most `most`, from behind `after` on. A pin that lives all
+    /// the while is met exactly once by going from page to page, whatever
+    /// comes and goes between them.
+    pub async fn page(
+        &self,
+        after: Option<SessionKey>,
+        most: usize,
+        fits: impl Fn(&Glance<'_>) -> bool + Send + Sync,
+    ) -> Page {
+        match &*self.0 {
+            Handle::Local(local) => local.page(after, most, fits).await,
+            Handle::Shared(shared) => shared.page(after, most, fits).await,
+        }
+    }
+
+    /// Looks at every live pin, not of one instant; one may be met twice.
+    pub async fn survey(&self, f: impl FnMut(&Glance<'_>) + Send) {
+        match &*self.0 {
+            Handle::Local(local) => local.survey(f).await,
+            Handle::Shared(shared) => shared.survey(f).await,
         }
     }
 

@@ -274,7 +274,9 @@ impl Job {
                 let rest = ended.as_ref().and_then(|ended| rest(*key, ended, ended.ends()));
                 to.extend(rest.map(put));
             }
-            Change::Moved { key, pin, .. } | Change::Used { key, pin, .. } => {
+            Change::Moved { key, pin, .. }
+            | Change::Extended { key, pin, .. }
+            | Change::Used { key, pin, .. } => {
                 to.push(Op::pin(number, *key, pin));
             }
             Change::Ended { key, at, before } => {

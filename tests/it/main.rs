@@ -13,6 +13,7 @@
 )]
 
 mod access_log;
+mod admin;
 mod answers;
 mod blame;
 mod bodies;
@@ -39,6 +40,7 @@ mod plain;
 mod policy;
 mod pools;
 mod prefixes;
+mod probes;
 mod rebinding;
 mod refused;
 mod reload;
@@ -51,6 +53,7 @@ mod shared;
 mod shared_kinds;
 mod slow;
 mod smuggling;
+mod steering;
 mod systemd;
 mod targets;
 mod upgrade;

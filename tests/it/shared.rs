@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::harness::redis::Redis;
 use crate::harness::request::{Ask, get};
-use crate::harness::{Gateway, Origin, PATIENCE, Setup, Upstream, basic, eventually};
+use crate::harness::{Gateway, Origin, PATIENCE, Setup, Upstream, basic, eventually, operator};
 
 fn on(setup: &Setup, store: &str) -> Gateway {
     setup.clone().config("sessions.store", store).start()
@@ -351,4 +351,47 @@ fn ends_are_the_stores_and_on_time() {
         assert!(start.elapsed() < Duration::from_secs(5), "at most a second late");
     }
     assert!(start.elapsed() > Duration::from_millis(2900), "never early");
+}
+
+#[test]
+fn what_an_operator_does_on_one_gateway_holds_on_all() {
+    let redis = Redis::start();
+    let gateways = fleet(&Setup::addresses(8), &redis, 2);
+    let origin = Origin::start();
+    let ask = |at: usize, name: &str| gateways[at].get(name, &origin.url("/ip")).ok();
+    let made = ask(0, "acme-session-a-ttl-1h");
+    ask(1, "acme-session-b-ttl-1h");
+    // The list is of all gateways' sessions, and so are looks and acts.
+    for gateway in &gateways {
+        let listed = operator::look(gateway, "/v1/sessions");
+        assert_eq!(listed["sessions"].as_array().map(Vec::len), Some(2), "{listed:#}");
+    }
+    let key = operator::session(&gateways[1], "a")["key"].as_str().expect("a key").to_owned();
+    let path = format!("/v1/sessions/{key}");
+    assert_eq!(operator::look(&gateways[1], &path)["exit"], made.exit().trim_start_matches("p/"));
+    assert_eq!(ask(1, "acme-session-a-ttl-1h").exit(), made.exit());
+
+    operator::act(&gateways[1], "POST", &format!("{path}/move"));
+    let start = Instant::now();
+    let moved = loop {
+        let answer = ask(0, "acme-session-a-ttl-1h");
+        if answer.exit() != made.exit() {
+            break answer;
+        }
+        assert!(start.elapsed() < Duration::from_secs(2), "the move is known on the other gateway");
+    };
+    assert_eq!(moved.news(), "moved");
+    assert_eq!((ask(1, "acme-session-a").exit(), ask(1, "acme-session-a").news()), (moved.exit(), "held"));
+
+    operator::tell(&gateways[0], &format!("{path}/extend"), &json!({ "ttl": "5h" })).ok();
+    eventually("the other gateway knows how long it lasts", PATIENCE, || {
+        let left = ask(1, "acme-session-a").session("expires-in");
+        left.is_some_and(|left| (17_990..=18_000).contains(&left)).then_some(())
+    });
+
+    operator::act(&gateways[0], "DELETE", &path);
+    let start = Instant::now();
+    while ask(1, "acme-session-a").news() != "new" {
+        assert!(start.elapsed() < Duration::from_secs(2), "the end is known on the other gateway");
+    }
 }

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::script::{Reply, Script};
-use super::wire::{LIMIT, Wire, means_away};
+use super::wire::{LIMIT, Server, Wire, means_away};
 use crate::clock::Clock;
 use crate::core::shared::Told;
 use crate::core::time::Timestamp;
@@ -228,6 +228,36 @@ impl Link {
                 Err(Trouble::Away)
             }
         }
+    }
+
+    /// All servers that have keys, to be asked one by one.
+    pub(super) async fn servers(&self) -> Result<Vec<Server>, Trouble> {
+        let (mut wire, _) = self.wire().ok_or(Trouble::Away)?;
+        let servers = timeout(LIMIT, wire.servers()).await;
+        servers.ok().and_then(Result::ok).ok_or(Trouble::Away)
+    }
+
+    /// Asks one server.
+    pub(super) async fn ask_at(&self, server: &Server, command: &redis::Cmd) -> Result<Value, Trouble> {
+        let (mut wire, _) = self.wire().ok_or(Trouble::Away)?;
+        let answer = timeout(LIMIT, wire.ask_at(server, command)).await;
+        answer.ok().and_then(Result::ok).ok_or(Trouble::Away)
+    }
+
+    /// What stands under these names.
+    pub(super) async fn get_all(
+        &self,
+        names: impl Iterator<Item = Vec<u8>>,
+    ) -> Result<Vec<Option<Vec<u8>>>, Trouble> {
+        let (mut wire, _) = self.wire().ok_or(Trouble::Away)?;
+        let commands: Vec<_> = names.map(|name| redis::cmd("GET").arg(name).take()).collect();
+        let values = timeout(LIMIT * 2, wire.ask_many(&commands)).await;
+        let values = values.ok().and_then(Result::ok).ok_or(Trouble::Away)?;
+        let bytes = |value: Value| match value {
+            Value::BulkString(bytes) => Some(bytes),
+            _ => None,
+        };
+        Ok(values.into_iter().map(bytes).collect())
     }
 
     /// A question had no answer. Of a cluster, only one of its servers may be

@@ -13,6 +13,7 @@
 mod chores;
 mod keeper;
 mod link;
+mod list;
 mod names;
 pub(super) mod rooms;
 mod script;
@@ -42,7 +43,7 @@ use crate::core::pin::{News, Pin};
 use crate::core::pins::Only;
 use crate::core::session::SessionKey;
 use crate::core::shared::{Address, Announce, Changed, Entry, Fact, Known, LEASE, Told};
-use crate::core::time::Timestamp;
+use crate::core::time::{Timestamp, Ttl};
 
 /// A power of two.
 const SHARDS: usize = 64;
@@ -87,6 +88,7 @@ pub(super) struct Shared {
     len: AtomicUsize,
     link: Link,
     chores: Chores,
+    index: tokio::sync::Mutex<list::Index>,
     keeper: Keeper,
     clock: Arc<dyn Clock>,
     observer: Arc<dyn PinObserver>,
@@ -116,6 +118,7 @@ impl Shared {
             len: AtomicUsize::new(0),
             link: Link::new(clock.clone()),
             chores: Chores::new(),
+            index: tokio::sync::Mutex::default(),
             keeper: Keeper::new(address),
             clock,
             observer,
@@ -146,12 +149,18 @@ impl Shared {
 
     /// Every known pin.
     pub(super) fn each(&self, mut f: impl FnMut(&Pin)) {
+        self.all_known().into_iter().map(|(_, pin)| self.to_gateway(pin)).for_each(|pin| f(&pin));
+    }
+
+    /// Every known pin, in the store's time.
+    fn all_known(&self) -> Vec<(SessionKey, Pin)> {
         let now = self.now();
+        let mut all = Vec::with_capacity(self.len());
         for shard in &self.shards {
-            let live: Vec<_> =
-                locked(shard).iter().map(|(_, fact)| fact.pin).filter(|pin| pin.lives(now)).collect();
-            live.into_iter().map(|pin| self.to_gateway(pin)).for_each(|pin| f(&pin));
+            let known = locked(shard);
+            all.extend(known.iter().map(|(key, fact)| (key, fact.pin)).filter(|(_, pin)| pin.lives(now)));
         }
+        all
     }
 
     /// `None` may mean that this node does not know yet: the claim will tell,
@@ -286,6 +295,33 @@ impl Shared {
                 let now = self.look(key).filter(|claim| claim.pin.version != seen);
                 now.map(Some).ok_or_else(|| trouble.into())
             }
+        }
+    }
+
+    pub(super) async fn extend(
+        &self,
+        key: SessionKey,
+        seen: u64,
+        expires: Timestamp,
+    ) -> Result<Option<Claim>, StoreFault> {
+        let until = self.link.store_time(expires).as_ms().to_string();
+        let longest = Ttl::MAX.as_duration().as_millis().to_string();
+        let seen = seen.to_le_bytes();
+        let arguments: [&[u8]; 3] = [&seen, until.as_bytes(), longest.as_bytes()];
+        let keys: [&[u8]; 1] = [&self.names.pin(key)];
+        let asked = self.link.run(&script::EXTEND, &keys, &self.head(key).args(&arguments)).await;
+        let (reply, told) = asked?;
+        if reply.code == 2 {
+            self.settle(self.with(key, |known| known.lose(key, told)));
+            return Ok(None);
+        }
+        let won = reply.code == 1;
+        if won {
+            self.occupy(key, &self.read(&reply)?.pin);
+        }
+        match self.met(key, &reply, told)? {
+            Some(met) => Ok(Some(Claim { won, ..met })),
+            None => self.find(key).await,
         }
     }
 

@@ -42,6 +42,32 @@ impl Names {
         name
     }
 
+    /// What all pins' names look like, as a pattern.
+    pub(super) fn pins(&self) -> Vec<u8> {
+        let mut pattern = Vec::with_capacity(self.prefix.len() + 3);
+        for byte in self.prefix.bytes() {
+            if b"*?[]^\\".contains(&byte) {
+                pattern.push(b'\\');
+            }
+            pattern.push(byte);
+        }
+        pattern.extend_from_slice(b"p:*");
+        pattern
+    }
+
+    /// The session key that a pin's name is of.
+    pub(super) fn key_of(&self, name: &[u8]) -> Option<SessionKey> {
+        let digits = name.strip_prefix(self.prefix.as_bytes())?.strip_prefix(b"p:")?;
+        let mut key = [0; 16];
+        if digits.len() != 2 * key.len() {
+            return None;
+        }
+        for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(SessionKey::from_bytes(key))
+    }
+
     /// Which life of the store it is.
     pub(super) fn era(&self) -> &[u8] {
         &self.era

@@ -11,7 +11,7 @@ use std::time::Duration;
 use redis::aio::{ConnectionLike, MultiplexedConnection};
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
-use redis::cluster_routing::{MultipleNodeRoutingInfo, ResponsePolicy, RoutingInfo};
+use redis::cluster_routing::{MultipleNodeRoutingInfo, ResponsePolicy, RoutingInfo, SingleNodeRoutingInfo};
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
@@ -34,6 +34,15 @@ pub(super) type OnPush = std::sync::Arc<dyn Fn(PushInfo) + Send + Sync>;
 pub(super) enum Wire {
     One(MultiplexedConnection),
     Cluster(ClusterConnection),
+}
+
+/// A server of several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Server {
+    /// There is but one.
+    Only,
+    /// A master of a cluster.
+    At(String, u16),
 }
 
 impl Wire {
@@ -114,6 +123,38 @@ impl Wire {
                     value => vec![value],
                 })
             }
+        }
+    }
+
+    /// The servers that have keys.
+    pub(super) async fn servers(&mut self) -> Result<Vec<Server>, RedisError> {
+        if !self.is_cluster() {
+            return Ok(vec![Server::Only]);
+        }
+        let slots: Vec<Vec<Value>> = redis::from_redis_value(self.ask(cmd("CLUSTER").arg("SLOTS")).await?)?;
+        let mut servers = Vec::new();
+        for range in slots {
+            // From, to, and the master: its address, its port, and more.
+            let Some(Value::Array(master)) = range.into_iter().nth(2) else { continue };
+            let mut master = master.into_iter();
+            let (host, port) = (master.next().unwrap_or_default(), master.next().unwrap_or_default());
+            let at = Server::At(redis::from_redis_value(host)?, redis::from_redis_value(port)?);
+            if !servers.contains(&at) {
+                servers.push(at);
+            }
+        }
+        Ok(servers)
+    }
+
+    /// Asks one server.
+    pub(super) async fn ask_at(&mut self, server: &Server, command: &Cmd) -> Result<Value, RedisError> {
+        match (self, server) {
+            (Self::Cluster(connection), Server::At(host, port)) => {
+                let at = SingleNodeRoutingInfo::ByAddress { host: host.clone(), port: *port };
+                let routing = RoutingInfo::SingleNode(at);
+                connection.route_command(command.clone(), routing).await?.extract_error()
+            }
+            (wire, _) => wire.ask(command).await,
         }
     }
 

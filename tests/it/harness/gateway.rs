@@ -164,6 +164,13 @@ impl Gateway {
         self.launch();
     }
 
+    /// Something while it runs, then SIGKILL and a new life.
+    #[track_caller]
+    pub fn crash_after(&self, first: impl FnOnce()) {
+        first();
+        self.crash();
+    }
+
     /// Replaces `pools/p.json`, by renaming a new file over it.
     pub fn write_pools(&self, pools: &Value) {
         self.replace("pools/p.json", pools.to_string());

@@ -11,6 +11,7 @@ pub mod log;
 pub mod measure;
 pub mod names;
 pub mod namespace;
+pub mod operator;
 pub mod origin;
 pub mod programs;
 pub mod recorder;
