@@ -33,6 +33,7 @@ use crate::steer::reload::{Asked, reloads};
 use crate::store::StoreError;
 
 mod birth;
+mod counts;
 mod day;
 mod demo_user;
 mod listeners;
@@ -68,6 +69,7 @@ struct Inner {
     config: ArcSwap<Config>,
     shared: Arc<Shared>,
     day: Arc<DayKeeper>,
+    exits: Arc<Exits>,
     steering: Arc<Steering>,
     sockets: Vec<Socket>,
     manager: Arc<Manager>,
@@ -142,7 +144,7 @@ impl Gateway {
         let shared = Arc::new(Shared {
             users: Arc::new(users),
             connections: Connections::new(config.limits.connections, config.limits.connections_per_client),
-            state: Arc::new(InForce::new(loaded.pools, exits, kept.switches.clone(), clock.now())),
+            state: Arc::new(InForce::new(loaded.pools, exits.clone(), kept.switches.clone(), clock.now())),
             store: kept.store.clone(),
             dialer: Dialer::new(Arc::new(resolver)),
             clock,
@@ -160,6 +162,7 @@ impl Gateway {
             config: ArcSwap::from_pointee(config),
             shared,
             day: Arc::new(day),
+            exits,
             steering,
             sockets: std::mem::take(&mut listeners.all),
             manager,
@@ -262,6 +265,9 @@ impl Inner {
         }
         let shared = self.shared.clone();
         self.until_end(async move { shared.store.keep().await });
+        if self.shared.store.is_shared() {
+            self.until_end(counts::keep(self.shared.clone(), self.exits.clone()));
+        }
         let shared = self.shared.clone();
         self.until_end(async move {
             let mut tick = tokio::time::interval(SWEEP);

@@ -9,7 +9,7 @@ use std::num::NonZeroU64;
 use bytesize::ByteSize;
 
 use super::tokens::Tokens;
-use super::{Admin, Config, Durability, Listener, Password, StoreAt, User};
+use super::{Admin, Config, Durability, Listener, Password, StoreAt, StoreDown, User};
 use crate::core::exit::{Exit, Mode, Scheme, Trust, Via};
 use crate::core::limits::{Bandwidth, UserLimits};
 use crate::core::pool::{Failover, Placement, Pool, Pools, Rotation};
@@ -138,6 +138,13 @@ fn write_sessions(out: &mut String, config: &Config) -> fmt::Result {
                 Durability::Fsync => "fsync",
             };
             write!(out, "kept in {} ({durability})", folder.display())?;
+        }
+        StoreAt::Shared(address) => {
+            let without = match config.sessions.store_down {
+                StoreDown::Refuse => "unknown sessions are refused",
+                StoreDown::Local => "this gateway decides alone",
+            };
+            write!(out, "shared in {address} (without it {without})")?;
         }
     }
     let bounds = &config.sessions.bounds;

@@ -23,6 +23,7 @@ use crate::core::policy::TargetPolicy;
 use crate::core::pool::{Affinity, DialTimeouts, Failover, Pools, SessionBounds};
 use crate::core::secret::Secret;
 use crate::core::session::{Filter, UserName};
+use crate::core::shared::Address;
 use crate::core::time::Ttl;
 
 mod allowance;
@@ -200,6 +201,16 @@ pub(crate) struct Sessions {
     pub(crate) bounds: SessionBounds,
     pub(crate) store: StoreAt,
     pub(crate) durability: Durability,
+    pub(crate) store_down: StoreDown,
+}
+
+/// What is done with unknown sessions while a shared store is out of reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StoreDown {
+    /// They are refused.
+    Refuse,
+    /// This gateway decides alone.
+    Local,
 }
 
 /// Where pins are kept.
@@ -209,6 +220,8 @@ pub(crate) enum StoreAt {
     Memory,
     /// In this folder.
     Folder(PathBuf),
+    /// In a store that other gateways use as well.
+    Shared(Box<Address>),
 }
 
 /// What a seen success survives (promise 3).

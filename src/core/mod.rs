@@ -21,6 +21,7 @@ pub mod probe;
 pub mod secret;
 pub mod select;
 pub mod session;
+pub mod shared;
 pub mod target;
 pub mod template;
 pub mod time;

@@ -12,6 +12,7 @@ use crate::admit::limits::tabs::Tabs;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::core::pin::{ExitName, Pin, Variant};
+use crate::core::shared::Address;
 use crate::core::time::Timestamp;
 use crate::observe::events::{self, Event};
 use crate::observe::instruments::Instruments;
@@ -19,7 +20,7 @@ use crate::serve::Shared;
 use crate::state::{Exits, Switches};
 use crate::steer::reload::Reloads;
 use crate::steer::{self, Steering};
-use crate::store::{Damage, Left, PinObserver, Store, StoreConfig};
+use crate::store::{Damage, Left, PinObserver, Store, StoreConfig, WhenAway};
 
 /// What was kept.
 pub(super) struct Kept {
@@ -31,7 +32,7 @@ pub(super) struct Kept {
 /// The state folder, where there is one.
 pub(super) fn folder(config: &Config) -> Option<PathBuf> {
     match &config.sessions.store {
-        config::StoreAt::Memory => None,
+        config::StoreAt::Memory | config::StoreAt::Shared(_) => None,
         config::StoreAt::Folder(folder) => Some(folder.clone()),
     }
 }
@@ -48,6 +49,10 @@ pub(super) async fn open(
     };
     let instruments = ledger.instruments.clone();
     let observer = Arc::new(ledger);
+    if let config::StoreAt::Shared(address) = &config.sessions.store {
+        let store = connect(config, address, clock, observer).await;
+        return Ok(Kept { store, switches: Switches::default(), folder: None });
+    }
     let (folder, clock) = (folder(config), clock.clone());
     let open = move || {
         let (store, report) =
@@ -68,6 +73,19 @@ pub(super) async fn open(
     }
     tracing::info!(pins = report.pins, ended = report.ended, "state opened");
     Ok(kept)
+}
+
+async fn connect(config: &Config, address: &Address, clock: &Arc<dyn Clock>, observer: Arc<Ledger>) -> Store {
+    let when_away = match config.sessions.store_down {
+        config::StoreDown::Refuse => WhenAway::Refuse,
+        config::StoreDown::Local => WhenAway::Local,
+    };
+    let (store, connected) = Store::connect(address.clone(), when_away, clock.clone(), observer).await;
+    match connected {
+        Ok(()) => tracing::info!(store = %address, "shared store connected"),
+        Err(error) => tracing::warn!(store = %address, error, "the shared store cannot be reached yet"),
+    }
+    store
 }
 
 impl Kept {

@@ -35,7 +35,7 @@ pub(super) async fn connect(
     };
     let Request { head, mut record, .. } = request;
     drop(head);
-    let news = link.news(shared);
+    let news = link.news(shared).await;
     record.news = news;
     record.status = Some(200);
     let established = announce::with(shared, &link, news, answer::established);

@@ -134,7 +134,7 @@ impl Turn<'_> {
             return Box::pin(self.stop(Stopped { fault, blame, answerable: true })).await;
         }
         self.exchange.link.succeeded(self.shared);
-        let news = self.exchange.link.news(self.shared);
+        let news = self.exchange.link.news(self.shared).await;
         self.request.record.news = news;
         self.request.record.status = Some(answer.head.status());
         let mut out = self.exchange.owed();

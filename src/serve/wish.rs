@@ -81,7 +81,12 @@ pub(super) async fn wish(
     record.session = ask.session.as_ref().map(|session| session.id.clone());
 
     let mut held = match &ask.session {
-        Some(session) => shared.store.hold(session.key).await?,
+        Some(session) => match shared.store.hold(session.key).await? {
+            // A shared store's pin that this gateway does not know yet: mostly
+            // the claim tells.
+            None if ask.exit.is_some() => shared.store.find(session.key).await?,
+            held => held,
+        },
         None => None,
     };
     check_exit(&ask, held.as_ref())?;

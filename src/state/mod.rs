@@ -105,6 +105,11 @@ impl Exits {
         self.state(exit).sessions.rested(until);
     }
 
+    /// An exit holds so many pins on all gateways of a shared store.
+    pub fn counted(&self, exit: &ExitName, total: u32) {
+        self.state(exit).sessions.counted(total);
+    }
+
     /// Forgets exits that are in no pool and that nothing counts on.
     fn prune(&self, now: Timestamp) {
         for shard in &self.0 {

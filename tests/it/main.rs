@@ -5,6 +5,8 @@
 //! proxies. Needs the Debian packages `squid`, `tinyproxy`, `microsocks`
 //! and `prometheus` (promtool),
 //! and user namespaces for IPv6 prefixes and full disks.
+//! proxies. Needs the Debian packages `squid`, `tinyproxy`, `microsocks`,
+//! `redis-server` and `redis-sentinel`, and user namespaces for IPv6 prefixes and full disks.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -52,6 +54,8 @@ mod rotation;
 #[path = "../vectors/rows.rs"]
 mod rows;
 mod secrets;
+mod shared;
+mod shared_kinds;
 mod slow;
 mod smuggling;
 mod steering;

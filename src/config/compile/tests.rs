@@ -432,10 +432,10 @@ fn session_bounds_agree() {
     assert_eq!(sessions(r#"{"min_ttl": "15m"}"#), 900);
     assert_eq!(sessions(r#"{"idle": null, "min_ttl": "15m", "default_ttl": "20m"}"#), 1200);
     check_config(
-        r#"{"sessions": {"min_ttl": "2h", "max_ttl": "1h", "store": "redis://x"}}"#,
+        r#"{"sessions": {"min_ttl": "2h", "max_ttl": "1h", "store": "redis:x"}}"#,
         &[
             "moorgate.json:1:26: sessions.min_ttl: no ttl is left: the shortest is 2h, the longest 1h",
-            "moorgate.json:1:58: sessions.store: expected \"memory\", or \"file:\" and a folder",
+            "moorgate.json:1:58: sessions.store: expected \"memory\", \"file:\" and a folder, or a URL redis://…",
         ],
     );
 }

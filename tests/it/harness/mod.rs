@@ -15,6 +15,7 @@ pub mod operator;
 pub mod origin;
 pub mod programs;
 pub mod recorder;
+pub mod redis;
 pub mod request;
 pub mod setup;
 pub mod socks;
