@@ -34,6 +34,7 @@ mod events;
 mod exits;
 mod gate;
 mod openapi;
+mod page;
 mod pools;
 mod problem;
 mod sessions;
@@ -69,6 +70,8 @@ pub(crate) fn serve(
 
 fn routes(desk: Arc<Desk>, gate: Gate) -> Router {
     Router::new()
+        .route("/", get(page::index))
+        .route("/page/{name}", get(page::file))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/openapi.json", get(openapi::document))
