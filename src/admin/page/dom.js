@@ -17,6 +17,43 @@ export function button(text, className, act) {
   return element;
 }
 
+// Makes `place` hold just these elements. What stays is not touched, so that
+// nothing moves away under a click.
+export function keep(place, elements) {
+  const wanted = new Set(elements);
+  for (const child of [...place.childNodes]) if (!wanted.has(child)) child.remove();
+  elements.forEach((element, index) => {
+    if (place.childNodes[index] !== element) place.insertBefore(element, place.childNodes[index] ?? null);
+  });
+}
+
+// Elements by name, made again only where what they show has changed.
+export class Kept {
+  constructor() {
+    this.all = new Map();
+  }
+
+  // The element `name` that shows `what`; `build` makes it.
+  element(name, what, build) {
+    const shows = JSON.stringify(what);
+    let kept = this.all.get(name);
+    if (kept?.shows !== shows) {
+      kept = { shows, element: build() };
+      this.all.set(name, kept);
+    }
+    kept.used = true;
+    return kept.element;
+  }
+
+  // Forgets what was not asked for since the last time.
+  sweep() {
+    for (const [name, kept] of this.all) {
+      if (!kept.used) this.all.delete(name);
+      kept.used = false;
+    }
+  }
+}
+
 // A bar that is `part` of `whole` full, with words on it.
 export function bar(part, whole, words, hot) {
   const fill = make("i", hot ? "hot" : "");

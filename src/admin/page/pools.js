@@ -1,11 +1,11 @@
 // Pools and their exits.
 
 import { exitPath, get, post } from "./api.js";
-import { ask, at, bar, button, clock, make, short } from "./dom.js";
+import { Kept, ask, at, bar, button, clock, keep, make, short } from "./dom.js";
 
 // The most exits shown of all: a page is for people.
 const MOST = 500;
-const closed = new Set();
+const kept = new Kept();
 let order = "name";
 
 const ORDERS = {
@@ -38,22 +38,29 @@ export async function showPools(notice) {
   if (next) {
     shown.push(make("p", "quiet", `Only the first ${exits.length} exits are shown; moorgate exits shows all.`));
   }
-  at("pool-list").replaceChildren(...(shown.length ? shown : [make("p", "quiet", "no pool")]));
+  keep(at("pool-list"), shown.length ? shown : [make("p", "quiet", "no pool")]);
+  kept.sweep();
 }
 
 function one(pool, exits, notice) {
   const most = Math.max(1, ...exits.map((exit) => exit.pins / exit.weight));
   const fair = exits.length ? pool.pins / exits.reduce((sum, exit) => sum + exit.weight, 0) : 0;
-  const sum = make("summary", "",
+  const sum = [
     make("strong", "", pool.name),
     make("span", "quiet", `${pool.exits} exits`),
     make("span", pool.ejected ? "code" : "quiet", `${pool.ejected} ejected`),
     make("span", "quiet", `${pool.drain} draining, ${pool.off} off`),
-    make("span", "quiet", `${short(pool.pins)} pins, ${short(pool.connections)} connections`));
-  const rows = exits.sort(ORDERS[order]).map((exit) => row(exit, most, fair, notice));
-  const details = make("details", "pool", sum, make("div", "exits", ...rows));
-  details.open = !closed.has(pool.name);
-  details.addEventListener("toggle", () => (details.open ? closed.delete(pool.name) : closed.add(pool.name)));
+    make("span", "quiet", `${short(pool.pins)} pins, ${short(pool.connections)} connections`),
+  ];
+  const rows = exits.sort(ORDERS[order]).map((exit) =>
+    kept.element(`${pool.name}/${exit.id}`, [exit, most, fair], () => row(exit, most, fair, notice)));
+  const details = kept.element(pool.name, null, () => {
+    const made = make("details", "pool", make("summary", ""), make("div", "exits"));
+    made.open = true;
+    return made;
+  });
+  keep(details.firstElementChild, sum);
+  keep(details.lastElementChild, rows);
   return details;
 }
 

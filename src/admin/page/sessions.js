@@ -1,9 +1,10 @@
 // Live sessions: a page of them, searched, ended, moved, extended.
 
 import { get, post, remove } from "./api.js";
-import { ask, at, button, duration, make } from "./dom.js";
+import { Kept, ask, at, button, duration, keep, make } from "./dom.js";
 
 const PAGE = 50;
+const kept = new Kept();
 let rows = [];
 let next = null;
 let asked = {};
@@ -19,23 +20,25 @@ function take(page, before, notice) {
   const now = Date.now();
   rows = before.concat(page.sessions.map((session) => ({ session, ends: now + session.ends_in * 1000 })));
   next = page.next;
-  rows.forEach((row) => (row.element ??= element(row, notice)));
-  at("session-rows").replaceChildren(...rows.map((row) => row.element));
+  for (const row of rows) {
+    const { ends_in: _, ...what } = row.session;
+    row.element = kept.element(what.key, what, () => element(row.session, notice));
+  }
+  keep(at("session-rows"), rows.map((row) => row.element));
+  kept.sweep();
   at("more-sessions").hidden = next === null;
   at("session-note").textContent = rows.length ? "" : "no session";
   tickSessions();
 }
 
-function element(row, notice) {
-  const { session } = row;
-  row.left = make("td", "number");
+function element(session, notice) {
   const labels = Object.entries(session.labels).map(([key, value]) => ` ${key}=${value}`).join("");
   const made = make("tr", "",
     make("td", "", session.session, make("span", "quiet", labels)),
     make("td", "", session.user),
     make("td", "", `${session.pool}/${session.exit}`),
     make("td", "", session.exit_address ?? "–"),
-    row.left,
+    make("td", "number left"),
     make("td", "number", session.moves),
     make("td", "", make("div", "buttons",
       button("extend", "", () => notice(() => extend(session, notice))),
@@ -77,7 +80,7 @@ export function tickSessions() {
   const now = Date.now();
   for (const row of rows) {
     const left = Math.max(0, Math.floor((row.ends - now) / 1000));
-    row.left.textContent = left > 0 ? duration(left) : "over";
+    row.element.querySelector(".left").textContent = left > 0 ? duration(left) : "over";
   }
 }
 

@@ -69,6 +69,13 @@ impl Browser {
 
     #[track_caller]
     fn command(&self, method: &str, path: &str, body: &Value) -> Value {
+        let (status, value) = self.try_command(method, path, body);
+        assert_eq!(status, 200, "{method} {path} {body}: {value:#}");
+        value
+    }
+
+    #[track_caller]
+    fn try_command(&self, method: &str, path: &str, body: &Value) -> (u16, Value) {
         let body = if method == "POST" { body.to_string() } else { String::new() };
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\n\
@@ -78,8 +85,7 @@ impl Browser {
         );
         let answer = Client::open(self.address).send(head + &body).answer(method);
         let value: Value = serde_json::from_slice(&answer.body).expect("JSON");
-        assert_eq!(answer.status, 200, "{method} {path} {body}: {value:#}");
-        value["value"].clone()
+        (answer.status, value["value"].clone())
     }
 
     #[track_caller]
@@ -107,12 +113,18 @@ impl Browser {
         });
     }
 
-    /// Clicks as a person would: on what is to be seen, where it is.
+    /// Clicks as a person would: on what is to be seen, where it is, and once
+    /// more where the page has put another in its place just now.
     #[track_caller]
     pub fn click(&self, xpath: &str) {
-        let found = self.post("/element", &json!({ "using": "xpath", "value": xpath }));
-        let element = found.as_object().and_then(|found| found.values().next()).and_then(Value::as_str);
-        self.post(&format!("/element/{}/click", element.expect("an element")), &json!({}));
+        eventually(xpath, PATIENCE, || {
+            let found = self.post("/element", &json!({ "using": "xpath", "value": xpath }));
+            let element = found.as_object().and_then(|found| found.values().next()).and_then(Value::as_str);
+            let path = format!("{}/element/{}/click", self.session, element.expect("an element"));
+            let (status, value) = self.try_command("POST", &path, &json!({}));
+            assert!(status == 200 || value["error"] == "stale element reference", "{xpath}: {value:#}");
+            (status == 200).then_some(())
+        });
     }
 
     /// What the page has complained of since it was last asked.
