@@ -27,6 +27,7 @@ mod cli;
 mod connect;
 mod crash;
 mod cves;
+mod dashboard;
 mod drain;
 mod exits;
 mod expiry;
