@@ -224,7 +224,16 @@ mod tests {
             let missing = if local { Kind::HostForbidden } else { Kind::TokenRequired };
             check(&gate, path, &[host], Some(missing));
             let wrong = if local { Kind::HostForbidden } else { Kind::TokenWrong };
-            for token in ["Bearer s3cre", "Bearer s3crett", "Bearer", "Basic s3cret", "Basic czNjcmV0", "Basic YTpz", "s3cret", ""] {
+            for token in [
+                "Bearer s3cre",
+                "Bearer s3crett",
+                "Bearer",
+                "Basic s3cret",
+                "Basic czNjcmV0",
+                "Basic YTpz",
+                "s3cret",
+                "",
+            ] {
                 check(&gate, path, &[host, bearer(token)], Some(wrong));
             }
             let localhost = ("host", "localhost");

@@ -83,7 +83,8 @@ mod tests {
                 let namespace = "http://www.w3.org/2000/svg";
                 assert!(!text.replace(namespace, "").contains(away), "{away} is loaded");
             }
-            for unsafe_way in ["innerHTML", "outerHTML", "insertAdjacentHTML", "eval(", "style=", "onclick="] {
+            for unsafe_way in ["innerHTML", "outerHTML", "insertAdjacentHTML", "eval(", "style=", "onclick="]
+            {
                 assert!(!text.contains(unsafe_way), "{unsafe_way}");
             }
         }

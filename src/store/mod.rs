@@ -465,7 +465,10 @@ impl Store {
 
     /// How many changes wait to be written, and how many to be synced.
     pub fn waiting(&self) -> (u64, u64) {
-        self.0.0.disk().map(|disk| disk.waiting()).unwrap_or_default()
+        match &*self.0 {
+            Handle::Local(local) => local.disk().map(|disk| disk.waiting()).unwrap_or_default(),
+            Handle::Shared(_) => (0, 0),
+        }
     }
 
     /// Takes out what has ended. [`Store::keep`] does it.

@@ -57,7 +57,8 @@ fn a_click_ends_moves_and_switches_and_numbers_agree() {
     let before = session(&gateway, "one")["exit"].clone();
     browser.click("//tr[@data-session='one']//button[text()='move']");
     browser.click("//dialog//button[@id='ask-yes']");
-    browser.wait("the move to be told", "document.getElementById('notice').textContent.includes('leaves by')");
+    browser
+        .wait("the move to be told", "document.getElementById('notice').textContent.includes('leaves by')");
     assert_ne!(session(&gateway, "one")["exit"], before);
 
     browser.click("//div[@data-exit='p/e2']//button[text()='drain']");
@@ -81,9 +82,13 @@ fn numbers_agree(gateway: &Gateway, browser: &Browser) {
         .filter(|line| line.starts_with("moorgate_exit_pins{"))
         .map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap())
         .sum();
-    let shown = "[...document.querySelectorAll('.bar span')].map((bar) => parseInt(bar.textContent)).slice(0, 3)";
+    let shown =
+        "[...document.querySelectorAll('.bar span')].map((bar) => parseInt(bar.textContent)).slice(0, 3)";
     browser.wait("the same pins", &format!("{shown}.reduce((a, b) => a + b, 0) === {pins}"));
-    browser.wait("the same sessions", &format!("document.getElementById('tile-sessions').textContent === '{pins}'"));
+    browser.wait(
+        "the same sessions",
+        &format!("document.getElementById('tile-sessions').textContent === '{pins}'"),
+    );
 }
 
 #[test]
@@ -112,7 +117,8 @@ fn the_page_needs_the_token_and_nothing_from_elsewhere() {
     for path in ["/", "/page/main.js"] {
         let answer = ask(&gateway, "GET", path, "", "");
         assert_eq!(answer.status, 401, "{path}");
-        let asks = |(name, value): &(String, String)| name == "www-authenticate" && value.starts_with("Basic ");
+        let asks =
+            |(name, value): &(String, String)| name == "www-authenticate" && value.starts_with("Basic ");
         assert!(answer.fields.iter().any(asks), "a browser asks for it: {answer:?}");
         let answer = ask(&gateway, "GET", path, "Authorization: Bearer let-me/in\r\n", "").ok();
         let policy = answer.field("content-security-policy").unwrap();

@@ -254,7 +254,7 @@ async fn a_quota_ends_bulk_where_it_is_used_up() {
 #[tokio::test]
 async fn bulk_keeps_to_a_bandwidth() {
     const RATE: u64 = 8_000_000;
-    let allowance = Allowance { down: Some(Pacer::new(RATE)), ..Allowance::default() };
+    let allowance = Allowance { down: [Some(Pacer::new(RATE)), None], ..Allowance::default() };
     let Bench { mut client, mut origin, end, .. } = bench(HOUR, allowance).await;
     let sent = pattern(6_000_000);
     let begun = Instant::now();
