@@ -34,6 +34,7 @@ use crate::store::StoreError;
 mod birth;
 mod demo_user;
 mod listeners;
+mod probes;
 mod reload;
 mod state;
 mod successor;
@@ -251,6 +252,7 @@ impl Inner {
         });
         let inner = self.clone();
         self.until_end(async move { inner.watch(watch, asked).await });
+        self.until_end(self.clone().probe_exits());
     }
 
     /// This process is the service: clients come here, and signals.

@@ -16,6 +16,7 @@ pub mod pins;
 pub mod policy;
 pub mod pool;
 pub mod prefix;
+pub mod probe;
 pub mod secret;
 pub mod select;
 pub mod session;

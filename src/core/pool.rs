@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::exit::{Exit, Mode};
 use super::policy::TargetPolicy;
+use super::probe::Probe;
 use super::time::Ttl;
 
 /// How an exit is chosen for a request without a session.
@@ -103,6 +104,18 @@ impl Default for HealthPolicy {
     }
 }
 
+/// What a session does when probes see another address behind its exit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AddressChange {
+    /// It stays.
+    #[default]
+    Ignore,
+    /// It moves, as `failover` says.
+    Move,
+    /// Its requests fail.
+    Fail,
+}
+
 /// How long a user's unpinned requests stay on one exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rotate {
@@ -146,6 +159,10 @@ pub struct Pool {
     pub attempts: u32,
     /// How long a new or returned exit takes to its full weight.
     pub slow_start: Duration,
+    /// How its exits are probed.
+    pub probe: Option<Arc<Probe>>,
+    /// What a session does when the address behind its exit changes.
+    pub address_change: AddressChange,
     /// Holds a user's unpinned requests on an exit for a while.
     pub rotate: Option<Rotate>,
     /// Where its requests may go.
@@ -181,6 +198,8 @@ impl Pool {
             reuse_after: Duration::ZERO,
             attempts: 3,
             slow_start: Duration::from_secs(60),
+            probe: None,
+            address_change: AddressChange::Ignore,
             rotate: None,
             targets,
             health: HealthPolicy::default(),

@@ -5,6 +5,7 @@
 //! how many.
 //! Must not know: how an event gets to a listener.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -53,6 +54,19 @@ pub(crate) enum Event {
         pool: Arc<str>,
         /// Its id.
         exit: Arc<str>,
+    },
+    /// Probes see another address behind an exit.
+    ExitReaddressed {
+        /// Of which pool.
+        pool: Arc<str>,
+        /// Its id.
+        exit: Arc<str>,
+        /// Until now.
+        was: IpAddr,
+        /// From now on.
+        is: IpAddr,
+        /// How many sessions it holds.
+        sessions: u32,
     },
     /// The operator has switched an exit.
     ExitSwitched {
@@ -124,6 +138,7 @@ impl Event {
             Self::SessionEnded(_) => "session_ended",
             Self::ExitEjected { .. } => "exit_ejected",
             Self::ExitReturned { .. } => "exit_returned",
+            Self::ExitReaddressed { .. } => "exit_readdressed",
             Self::ExitSwitched { .. } => "exit_switched",
             Self::Reloaded { .. } => "reloaded",
             Self::Failed { .. } => "failed",

@@ -92,13 +92,16 @@ pub(crate) enum MoveReason {
     FirstDial,
     /// Its exit's `via` is another one.
     ExitChanged,
+    /// The address behind its exit was another one.
+    AddressChanged,
     /// The operator, or its owner, asked for it.
     Asked,
 }
 
 impl MoveReason {
     /// Every reason.
-    pub(crate) const ALL: [Self; 4] = [Self::ExitDown, Self::FirstDial, Self::ExitChanged, Self::Asked];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::ExitDown, Self::FirstDial, Self::ExitChanged, Self::AddressChanged, Self::Asked];
 
     /// The word in events and metrics.
     pub(crate) fn word(self) -> &'static str {
@@ -106,6 +109,7 @@ impl MoveReason {
             Self::ExitDown => "exit_down",
             Self::FirstDial => "first_dial",
             Self::ExitChanged => "exit_changed",
+            Self::AddressChanged => "address_changed",
             Self::Asked => "asked",
         }
     }
@@ -135,6 +139,8 @@ pub(crate) struct Instruments {
     pub(crate) ended: Counter,
     /// Exits taken out of use.
     pub(crate) ejections: Counter,
+    /// Addresses behind exits that probes have seen change.
+    pub(crate) address_changes: Counter,
     /// Reloads whose result is in force.
     pub(crate) reloads: Counter,
     /// Reloads that changed nothing, for something was wrong.
@@ -161,6 +167,7 @@ impl Default for Instruments {
             moves: Default::default(),
             ended: Counter::default(),
             ejections: Counter::default(),
+            address_changes: Counter::default(),
             reloads: Counter::default(),
             reloads_failed: Counter::default(),
             damage: Counter::default(),

@@ -33,6 +33,8 @@ pub(super) struct Link {
     pub(super) form: Form,
     pub(super) exit: Arc<Exit>,
     variant: Variant,
+    /// The address that the origin sees, when it is known.
+    address: Option<IpAddr>,
     pub(super) pinned: Option<Pinned>,
     /// A dial whose outcome only an answer tells: an upstream that takes
     /// plain requests has only been connected to so far.
@@ -120,6 +122,12 @@ async fn pinned(
     while route.course.turn() {
         route.refresh();
         let Leg { claim, pick } = leg;
+        if pick.is_none()
+            && let Some(change) = route.readdressed(&claim)
+        {
+            leg = route.leave_address(&claim, change).await?;
+            continue;
+        }
         let reusable = pick.is_none() && purpose == Purpose::Plain;
         let target = wish.judged.target();
         let link = reusable.then(|| kept.take(route.pool(), session.key, &claim, target, shared)).flatten();
@@ -219,12 +227,14 @@ async fn dial(shared: &Shared, wish: &Wish, pick: Pick, purpose: Purpose, ttl: T
         timeouts: &wish.ask.pool.timeouts,
         via: shared.settings.via.as_deref(),
     };
+    let address = pick.address();
     match shared.dialer.dial(request).await {
         Ok(dialed) => {
             pick.attempt.took(dialed.timings.connect + dialed.timings.handshake);
             let mut link = Link {
                 wire: dialed.wire,
                 form: dialed.form,
+                address,
                 exit: pick.exit,
                 variant: pick.variant,
                 pinned: None,
@@ -251,7 +261,8 @@ fn failure(blame: Blame, after: After) -> Failure {
     Failure { blame, ejected_until: after.ejected_until, token_lost: after.token_lost }
 }
 
-fn tell_change(shared: &Shared, exit: &Exit, after: After, fault: Option<&Fault>) {
+/// Tells what an outcome changed of an exit.
+pub(crate) fn tell_change(shared: &Shared, exit: &Exit, after: After, fault: Option<&Fault>) {
     use crate::core::health::Change;
     let ExitName { pool, id } = &exit.name;
     let events = &shared.instruments.events;
@@ -274,7 +285,7 @@ fn tell_change(shared: &Shared, exit: &Exit, after: After, fault: Option<&Fault>
 impl Link {
     /// The address that the origin sees, when it is known.
     pub(super) fn address(&self) -> Option<IpAddr> {
-        self.exit.address_for(&self.variant)
+        self.address
     }
 
     /// The exit did its work, as far as that was still open.

@@ -42,6 +42,7 @@ mod tunnel;
 mod wish;
 
 pub(crate) use http::{go_on, serve};
+pub(crate) use link::tell_change;
 pub(crate) use travel::Passage;
 
 /// What every connection may use.

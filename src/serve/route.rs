@@ -134,6 +134,31 @@ impl<'a> Route<'a> {
         }
     }
 
+    /// What follows if the address behind the session's exit has changed since
+    /// it was pinned; `None`: nothing.
+    pub(super) fn readdressed(&self, claim: &Claim) -> Option<Result<Down, Stays>> {
+        let change = self.course.readdressed(claim.fresh, self.pool.pool.address_change)?;
+        // An exit that is down is that before all else.
+        let open = self.pool.is_open(&claim.pin.exit.id, self.now());
+        (open && self.pool.changed_under(&claim.pin)).then_some(change)
+    }
+
+    /// Leaves that exit, or fails.
+    pub(super) async fn leave_address(
+        &mut self,
+        claim: &Claim,
+        change: Result<Down, Stays>,
+    ) -> Result<Leg, Fault> {
+        match change {
+            Ok(down) => self.fail_over(claim, down).await,
+            Err(_) => {
+                let cause = self.cause(claim, Down::Readdressed);
+                let detail = format!("{cause} since the session was pinned: end the session, or move it");
+                Err(self.exit_down(&detail, Down::Readdressed, None))
+            }
+        }
+    }
+
     /// Moves the session away from an exit that is down, if it may move.
     pub(super) async fn fail_over(&mut self, claim: &Claim, down: Down) -> Result<Leg, Fault> {
         let cause = self.cause(claim, down);
@@ -143,30 +168,31 @@ impl<'a> Route<'a> {
             Err(stays) => {
                 let why = match stays {
                     Stays::Named => "and the request names it",
-                    Stays::Off => "and failover is off",
+                    Stays::Off | Stays::Readdressed => "and failover is off",
                     Stays::Enough => "as were the others tried",
                 };
                 return Err(self.exit_down(&format!("{cause}, {why}"), down, None));
             }
         };
         let not: Vec<_> = self.tried.iter().chain([&claim.pin.exit]).cloned().collect();
-        let was = self.pool.pool.exit(&claim.pin.exit.id);
-        let ask = NewPin {
-            ttl: left(&claim.pin, self.now()),
-            address: claim.pin.variant.address().or_else(|| was.and_then(|exit| exit.address)),
-            siblings_only,
-            ..self.new_pin(&not)
-        };
+        let address = self.address_of(&claim.pin);
+        let ask = NewPin { ttl: left(&claim.pin, self.now()), address, siblings_only, ..self.new_pin(&not) };
         let placed = self.pool.place(&ask, self.now(), &mut rand::rng());
         match placed {
             Ok(pick) => {
                 let to = pick.exit.name.id.clone();
-                let leg = self.repin(claim, only, pick, MoveReason::ExitDown).await?;
+                let reason = match down {
+                    Down::Readdressed => MoveReason::AddressChanged,
+                    Down::Closed(_) | Down::TokenLost => MoveReason::ExitDown,
+                };
+                let leg = self.repin(claim, only, pick, reason).await?;
                 if leg.claim.won {
                     log_move(&claim.pin, &to, &cause);
                 }
                 Ok(leg)
             }
+            // The exit works, and no other is better.
+            Err(_) if down == Down::Readdressed && !siblings_only => self.renew(claim, only).await,
             Err(none) if none.on_trial().is_some() => {
                 // It may be this session's own next exit.
                 self.trial_over(&none).await;
@@ -226,9 +252,12 @@ impl<'a> Route<'a> {
         }
     }
 
+    /// What origins saw of the session until now: siblings of that come first.
     fn address_of(&self, pin: &Pin) -> Option<std::net::IpAddr> {
-        let exit = self.pool.pool.exit(&pin.exit.id);
-        pin.variant.address().or_else(|| exit.and_then(|exit| exit.address))
+        if self.pool.changed_under(pin) {
+            return self.pool.address_before(&pin.exit.id);
+        }
+        self.pool.address_of(&pin.exit.id, &pin.variant).or_else(|| pin.variant.address())
     }
 
     fn new_pin<'n>(&'n self, not: &'n [ExitName]) -> NewPin<'n> {
@@ -272,6 +301,7 @@ impl<'a> Route<'a> {
     fn cause(&self, claim: &Claim, down: Down) -> String {
         let id = &claim.pin.exit.id;
         match down {
+            Down::Readdressed => format!("the address behind exit {id} has changed"),
             Down::TokenLost => format!("the gateway behind exit {id} refuses this session"),
             Down::Closed(closed @ Closed::Ejected { .. }) => match self.pool.last_failure(id) {
                 Some(failure) => format!("exit {id} {closed}, the last: {}", failure.detail),

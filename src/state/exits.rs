@@ -18,6 +18,7 @@ use std::time::Duration;
 use rand::Rng;
 use tokio::sync::Notify;
 
+use super::learned::Learned;
 use super::room::Sessions;
 use super::tally::{Dials, Latency, Tally};
 use crate::core::code::Code;
@@ -54,6 +55,7 @@ pub struct ExitState {
     trial_over: Notify,
     pub(super) sessions: Sessions,
     pub(super) addresses: Mutex<InUse>,
+    pub(super) learned: Learned,
     tally: Tally,
 }
 
@@ -92,6 +94,7 @@ impl ExitState {
             trial_over: Notify::new(),
             sessions: Sessions::default(),
             addresses: Mutex::default(),
+            learned: Learned::default(),
             tally: Tally::default(),
         }
     }
@@ -110,6 +113,9 @@ impl ExitState {
         };
         locked(&self.addresses).reshape(addresses);
         let mut checked = locked(&self.health);
+        if checked.digest.is_some_and(|before| before != exit.digest) {
+            self.learned.forget();
+        }
         if checked.digest.is_some_and(|before| before != exit.digest) || policy.eject_after == 0 {
             checked.health.reset();
             checked.tokens = TokenFailures::default();
@@ -256,7 +262,7 @@ impl ExitState {
 /// one it counts for nothing, and a trial is free for another request.
 #[must_use]
 pub struct Attempt {
-    live: Arc<ExitState>,
+    pub(super) live: Arc<ExitState>,
     /// Gone once the outcome was told.
     pass: Option<Pass>,
     token: Option<Arc<str>>,

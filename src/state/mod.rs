@@ -10,6 +10,7 @@
 mod exits;
 mod hold;
 mod lanes;
+mod learned;
 mod no_exit;
 mod pools;
 mod room;

@@ -18,7 +18,7 @@ use super::room::Room;
 use super::sight::{Need, Sight};
 use crate::core::exit::{Exit, Mode, Via};
 use crate::core::failover::Closed;
-use crate::core::pin::{ExitName, Variant};
+use crate::core::pin::{ExitName, Pin, Variant};
 use crate::core::pool::Pool;
 use crate::core::prefix::Addresses;
 use crate::core::session::{Filter, SessionKey, UserName};
@@ -58,7 +58,7 @@ impl Pick {
 
     /// The address that origins see, when it is known.
     pub fn address(&self) -> Option<IpAddr> {
-        self.exit.address_for(&self.variant)
+        self.exit.address_for(&self.variant).or_else(|| self.attempt.live.learned_address())
     }
 }
 
@@ -194,12 +194,41 @@ impl LivePool {
     /// A template never: whatever its address, the vendor's gateway decides.
     pub(super) fn siblings(&self, address: IpAddr, filter: &Filter) -> Vec<u32> {
         let siblings = self.siblings.get_or_init(|| Siblings::of(&self.pool));
+        let learned = siblings.unknown.iter().filter(|place| {
+            self.at(**place).is_some_and(|(_, live)| live.learned_address() == Some(address))
+        });
         let fixed = siblings.fixed.get(&address).into_iter().flatten();
         let prefixes = siblings.prefixes.iter().filter(|place| self.can_give(**place, address));
         let fit = |place: &u32| {
             self.at(*place).is_some_and(|(exit, _)| exit.mode == Mode::Active && exit.meets(filter))
         };
-        fixed.chain(prefixes).copied().filter(fit).collect()
+        fixed.chain(learned).chain(prefixes).copied().filter(fit).collect()
+    }
+
+    /// The address that origins see of an exit, when it is known.
+    pub fn address_of(&self, id: &str, variant: &Variant) -> Option<IpAddr> {
+        let place = u32::try_from(self.pool.position(id)?).ok()?;
+        let (exit, live) = self.at(place)?;
+        exit.address_for(variant).or_else(|| live.learned_address())
+    }
+
+    /// That address before it last changed.
+    pub fn address_before(&self, id: &str) -> Option<IpAddr> {
+        self.standing(id).ok()?.1.learned.address_before()
+    }
+
+    /// Whether probes have seen the address behind a pin's exit change since
+    /// the pin came to it.
+    pub fn changed_under(&self, pin: &Pin) -> bool {
+        self.standing(&pin.exit.id).is_ok_and(|(_, live)| live.learned.changed_under(pin))
+    }
+
+    /// A dial to probe the exit at this place. `None`: it is off, carries as
+    /// many connections as it may, or its ejection is not over.
+    pub fn probe(&self, place: u32, now: Timestamp, rng: &mut impl Rng) -> Option<Pick> {
+        let (exit, live) = self.at(place).filter(|(exit, _)| exit.mode != Mode::Off)?;
+        let variant = variant(exit, live, None, rng);
+        enter(exit, live, variant, None, now).ok()
     }
 
     /// Another dial for a pin through its own exit; no room is taken.
@@ -322,18 +351,21 @@ pub(super) fn variant(exit: &Exit, live: &ExitState, room: Option<&Room>, rng: &
 /// Exits by the address that origins see.
 struct Siblings {
     fixed: HashMap<IpAddr, Vec<u32>>,
+    /// Of which only probes tell it, where there are any.
+    unknown: Vec<u32>,
     prefixes: Vec<u32>,
 }
 
 impl Siblings {
     fn of(pool: &Pool) -> Self {
-        let mut siblings = Self { fixed: HashMap::new(), prefixes: Vec::new() };
+        let mut siblings = Self { fixed: HashMap::new(), unknown: Vec::new(), prefixes: Vec::new() };
         for (place, exit) in (0u32..).zip(&pool.exits) {
             match (&exit.via, exit.address) {
                 (Via::Prefix(_), _) => siblings.prefixes.push(place),
                 (via, Some(address)) if !via.is_template() => {
                     siblings.fixed.entry(address).or_default().push(place);
                 }
+                (via, None) if !via.is_template() && pool.probe.is_some() => siblings.unknown.push(place),
                 _ => {}
             }
         }

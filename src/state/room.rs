@@ -270,6 +270,7 @@ impl Room {
     pub fn commit(mut self, pin: &Pin) {
         self.kept = true;
         self.live.sessions.note(pin);
+        self.live.learned.came(pin);
     }
 }
 

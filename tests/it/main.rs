@@ -42,6 +42,7 @@ mod plain;
 mod policy;
 mod pools;
 mod prefixes;
+mod probes;
 mod rebinding;
 mod refused;
 mod reload;
