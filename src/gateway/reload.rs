@@ -5,12 +5,17 @@
 //! Must not know: what a request makes of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Inner, entries, warn_of};
 use crate::config::watch::{Watch, Watched};
 use crate::config::{self, Config, Findings};
 use crate::observe::events::Event;
+use crate::state::Retired;
 use crate::steer::reload::{Asked, Outcome, Waiting};
+
+/// How often is looked whether old pools are still in use.
+const RETIRE: Duration = Duration::from_millis(100);
 
 impl Inner {
     /// Reloads the pools whenever their files change; on demand, what can be
@@ -29,7 +34,7 @@ impl Inner {
                 // The new process watches.
                 () = self.shared.drain.handed_over() => return,
             }
-            if let Some(watched) = self.reload_pools(&mut findings).await {
+            if let Some(watched) = self.clone().reload_pools(&mut findings).await {
                 watch = Watch::new(watched);
             }
             if waiting.is_some() {
@@ -40,16 +45,15 @@ impl Inner {
     }
 
     /// What is to be watched from now on; `None`: what was until now.
-    async fn reload_pools(&self, wrong: &mut Vec<String>) -> Option<Watched> {
-        let config = self.config.load_full();
-        match tokio::task::spawn_blocking(move || config::load_pools(&config)).await {
-            Ok(Ok(loaded)) => {
-                warn_of(&loaded.warnings);
-                let pools = loaded.pools.iter().count();
-                self.shared.state.replace(loaded.pools, self.shared.clock.now());
+    async fn reload_pools(self: Arc<Self>, wrong: &mut Vec<String>) -> Option<Watched> {
+        let inner = self.clone();
+        // Not on a worker: a large pool takes a while.
+        match tokio::task::spawn_blocking(move || inner.replace_pools()).await {
+            Ok(Ok((watched, retired))) => {
                 self.steering.keep_settled().await;
-                tracing::info!(pools, "pools reloaded");
-                Some(loaded.watched)
+                let inner = self.clone();
+                self.until_end(async move { inner.retire(retired).await });
+                Some(watched)
             }
             Ok(Err(findings)) => {
                 for finding in findings.iter() {
@@ -63,6 +67,30 @@ impl Inner {
                 wrong.push("the reload of the pools broke off".to_owned());
                 None
             }
+        }
+    }
+
+    /// Reads the pools and puts them into force, if there is nothing wrong
+    /// with them.
+    fn replace_pools(&self) -> Result<(Watched, Retired), Findings> {
+        let loaded = config::load_pools(&self.config.load())?;
+        warn_of(&loaded.warnings);
+        let pools = loaded.pools.iter().count();
+        let retired = self.shared.state.replace(loaded.pools, self.shared.clock.now());
+        tracing::info!(pools, "pools reloaded");
+        Ok((loaded.watched, retired))
+    }
+
+    /// Forgets pools once no request goes by them: to tidy up takes a while,
+    /// too, and would be the work of whichever request is the last.
+    async fn retire(&self, retired: Retired) {
+        while retired.are_in_use() {
+            tokio::time::sleep(RETIRE).await;
+        }
+        let now = self.shared.clock.now();
+        let ended = tokio::task::spawn_blocking(move || retired.end(now)).await;
+        if let Err(error) = ended {
+            tracing::error!(%error, "the old pools were not tidied up");
         }
     }
 

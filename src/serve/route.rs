@@ -257,7 +257,13 @@ impl<'a> Route<'a> {
         if self.pool.changed_under(pin) {
             return self.pool.address_before(&pin.exit.id);
         }
-        self.pool.address_of(&pin.exit.id, &pin.variant).or_else(|| pin.variant.address())
+        let known = self.pool.address_of(&pin.exit.id, &pin.variant).or_else(|| pin.variant.address());
+        // An exit that is gone from the file is still known by name.
+        let gone = || match self.pool.pool.exit(&pin.exit.id) {
+            Some(_) => None,
+            None => self.shared.state.address(&pin.exit),
+        };
+        known.or_else(gone)
     }
 
     fn new_pin<'n>(&'n self, not: &'n [ExitName]) -> NewPin<'n> {
