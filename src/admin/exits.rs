@@ -136,7 +136,7 @@ fn kind(via: &Via) -> &'static str {
 impl Shown {
     fn new(exit: &Exit, live: &ExitState, steering: &Steering) -> Self {
         let at = |instant| wall(steering.wall_ms(instant));
-        let switch = steering.state.switch_of(&exit.name);
+        let switch = steering.state.switches().get(&exit.name);
         let dials = live.dials();
         let mut labels = BTreeMap::<_, Vec<_>>::new();
         exit.labels.iter().for_each(|(key, value)| labels.entry(key).or_default().push(value.to_owned()));

@@ -141,6 +141,9 @@ fn sessions(out: &mut Exposition, instruments: &Instruments, scene: &Scene) {
     out.metric("moorgate_sessions_ended_total", Type::Counter, help).is(&[], instruments.ended.get());
     let help = "Exits taken out of use after failures.";
     out.metric("moorgate_ejections_total", Type::Counter, help).is(&[], instruments.ejections.get());
+    let help = "Exits that were found to have another address than before.";
+    out.metric("moorgate_address_changes_total", Type::Counter, help)
+        .is(&[], instruments.address_changes.get());
 }
 
 fn store(out: &mut Exposition, instruments: &Instruments, scene: &Scene) {

@@ -123,16 +123,19 @@ impl Exits {
 pub struct InForce {
     snapshot: ArcSwap<Snapshot>,
     exits: Arc<Exits>,
-    /// What the operator has switched. Held while other pools come into
-    /// force, so that they do so one after the other.
-    switches: Mutex<Switches>,
+    /// What the operator has switched.
+    switches: ArcSwap<Switches>,
+    /// Held while other pools come into force, so that they do so one after
+    /// the other.
+    changing: Mutex<()>,
 }
 
 impl InForce {
     /// Puts the first pools into force, with what the operator had switched
     /// before. Their exits count as long known.
     pub fn new(pools: Pools, exits: Arc<Exits>, switches: Switches, now: Timestamp) -> Self {
-        let in_force = Self { snapshot: ArcSwap::default(), exits, switches: Mutex::new(switches) };
+        let switches = ArcSwap::from_pointee(switches);
+        let in_force = Self { snapshot: ArcSwap::default(), exits, switches, changing: Mutex::default() };
         in_force.replace(pools, now).end(now);
         in_force
     }
@@ -146,21 +149,26 @@ impl InForce {
     /// serves requests, nor is what is left: pools that are no more in force,
     /// to be given to [`Retired::end`].
     pub fn replace(&self, pools: Pools, now: Timestamp) -> Retired {
-        let mut switches = self.switching();
+        let _one_at_a_time = self.change();
+        let mut switches = self.switches().as_ref().clone();
         switches.settle(&pools);
-        self.put(switches.applied(&pools), now)
+        let pools = switches.applied(&pools);
+        self.switches.store(Arc::new(switches));
+        self.put(pools, now)
     }
 
     /// Switches an exit; `None`: back to what its file says. `false`: there
-    /// is no such exit.
+    /// is no such exit. As [`InForce::replace`], it may take a while.
     pub fn switch(&self, name: &ExitName, to: Option<Mode>, now: Timestamp) -> bool {
-        let mut switches = self.switching();
+        let _one_at_a_time = self.change();
+        let mut switches = self.switches().as_ref().clone();
         let snapshot = self.snapshot.load_full();
         let Some(pool) = snapshot.pools.pool(&name.pool) else { return false };
         let Some((at, exit)) = pool.position(&name.id).and_then(|at| Some((at, pool.exits.get(at)?))) else {
             return false;
         };
         let mode = switches.set(name, exit.mode, to);
+        self.switches.store(Arc::new(switches));
         if mode != exit.mode {
             let switched = Arc::new(pool.with_modes([(at, mode)]));
             let with = |pool: &Arc<Pool>| if pool.name == name.pool { &switched } else { pool }.clone();
@@ -170,18 +178,12 @@ impl InForce {
     }
 
     /// What the operator has switched.
-    pub fn switches(&self) -> Switches {
-        self.switching().clone()
+    pub fn switches(&self) -> Arc<Switches> {
+        self.switches.load_full()
     }
 
-    /// What the operator has switched an exit to, where it is another state
-    /// than its file's.
-    pub fn switch_of(&self, name: &ExitName) -> Option<Switch> {
-        self.switching().get(name)
-    }
-
-    fn switching(&self) -> MutexGuard<'_, Switches> {
-        self.switches.lock().unwrap_or_else(PoisonError::into_inner)
+    fn change(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn put(&self, pools: Pools, now: Timestamp) -> Retired {

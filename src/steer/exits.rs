@@ -67,7 +67,7 @@ impl Steering {
             Act::Switch(mode) => Some(mode),
             Act::Reset => None,
         };
-        let mut switches = self.state.switches();
+        let mut switches = self.state.switches().as_ref().clone();
         switches.set(name, plan.before, to);
         self.keep(&mut kept, switches).await?;
         let (state, switched, now) = (self.state.clone(), name.clone(), self.now());

@@ -4,7 +4,6 @@
 //! can be made to last.
 //! Must not know: who asks.
 
-use crate::core::exit::Exit;
 use crate::core::pin::{ExitName, Pin, Variant};
 use crate::core::pins::Only;
 use crate::core::session::SessionKey;
@@ -157,11 +156,7 @@ impl Steering {
 
     /// Times, session and labels are the store's to keep.
     fn proposal(&self, pool: &LivePool, pick: &Pick, pin: &Pin) -> Pin {
-        let was = pool.pool.exit(&pin.exit.id);
-        let address = was.map_or_else(
-            || pin.variant.address(),
-            |was: &std::sync::Arc<Exit>| was.address_for(&pin.variant),
-        );
+        let address = pool.address_of(&pin.exit.id, &pin.variant);
         Pin {
             exit: pick.exit.name.clone(),
             variant: pick.variant.clone(),
