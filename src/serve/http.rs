@@ -7,6 +7,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tracing::Instrument;
+
 use super::client::{Client, Next, Request, fail, note};
 use super::intake::{self, Intake, Linger};
 use super::{Door, Shared, connect, forward, travel};
@@ -59,7 +61,8 @@ pub(crate) async fn go_on(
         let was_first = std::mem::replace(&mut first, false);
         // Boxed, so that all that a request needs on its way is given back
         // before a tunnel, or the wait for the next request, begins.
-        match Box::pin(request(&shared, &door, client, head)).await {
+        let span = tracing::trace_span!("request", client = %client.address, method = head.method());
+        match Box::pin(request(&shared, &door, client, head).instrument(span)).await {
             Next::Request(next) => client = next,
             Next::Done => return,
             Next::Part(wire, answer, linger) => return intake::part(wire, &answer, linger).await,

@@ -7,6 +7,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use tracing::Instrument;
+
 use super::Shared;
 use super::route::{Leg, Route};
 use super::wish::Wish;
@@ -234,7 +236,8 @@ async fn dial(shared: &Shared, wish: &Wish, pick: Pick, purpose: Purpose, ttl: T
         via: shared.settings.via.as_deref(),
     };
     let address = pick.address();
-    match shared.dialer.dial(request).await {
+    let span = tracing::trace_span!("dial", pool = &*pick.exit.name.pool, exit = &*pick.exit.name.id);
+    match shared.dialer.dial(request).instrument(span).await {
         Ok(dialed) => {
             pick.attempt.took(dialed.timings.connect + dialed.timings.handshake);
             let mut link = Link {
