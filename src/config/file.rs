@@ -9,12 +9,15 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer};
 
+use super::allowance::UserLimitsEntry;
 use super::read::Later;
+use super::tokens::TokensEntry;
 use super::values::{
     FromText, Label, Lifetime, Net, SecretText, Size, Sockets, Span, Whole, deserialize_text, text,
 };
 use super::words::{AffinityWord, BoundsEntry, FailoverWord, Labels, PoolName, TargetsEntry};
 use crate::core::secret::Secret;
+use crate::core::session::is_user;
 use crate::core::shared::Address as StoreAddress;
 
 /// The configuration of a Moorgate gateway. Everything has a default.
@@ -35,6 +38,8 @@ pub(super) struct ConfigFile {
     pub(super) pools: Option<String>,
     /// The accounts. Without any, the gateway listens on loopback alone.
     pub(super) users: Option<Vec<Later<UserEntry>>>,
+    /// Signed tokens (JWT) instead of secrets.
+    pub(super) tokens: Option<TokensEntry>,
     /// Sessions of the whole gateway.
     pub(super) sessions: Option<SessionsEntry>,
     /// Where requests may go.
@@ -123,6 +128,8 @@ pub(super) struct UserEntry {
     pub(super) affinity: Option<AffinityWord>,
     /// Bounds and defaults of its sessions.
     pub(super) sessions: Option<BoundsEntry>,
+    /// What it may use up.
+    pub(super) limits: Option<UserLimitsEntry>,
 }
 
 /// Sessions of the whole gateway.
@@ -270,8 +277,7 @@ impl FromText for AccountName {
     const EXPECTED: &'static str = "1 to 64 of the characters A-Z a-z 0-9 . _ -";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        match (1..=64).contains(&text.len()) && text.chars().all(fine) {
+        match is_user(text) {
             true => Ok(Self(text.to_owned())),
             false => Err(format!("expected {}", Self::EXPECTED)),
         }

@@ -11,6 +11,7 @@ pub mod exit;
 pub mod failover;
 pub mod fault;
 pub mod health;
+pub mod limits;
 pub mod pin;
 pub mod pins;
 pub mod policy;

@@ -25,8 +25,12 @@ pub(super) async fn keep(shared: Arc<Shared>, exits: Arc<Exits>) {
     loop {
         tick.tick().await;
         let snapshot = shared.state.snapshot();
-        let all: Vec<ExitName> =
-            snapshot.pools().iter().flat_map(|pool| &pool.exits).map(|exit| exit.name.clone()).collect();
+        let all: Vec<ExitName> = snapshot
+            .pools()
+            .iter()
+            .flat_map(|pool| pool.exits.iter())
+            .map(|exit| exit.name.clone())
+            .collect();
         let from = if next < all.len() { next } else { 0 };
         let some = &all[from..all.len().min(from + MOST)];
         next = from + some.len();

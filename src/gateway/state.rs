@@ -1,13 +1,14 @@
 //! What is kept from one start to the next: pins, and the operator's switches.
 //!
-//! Owns: opening it, and who hears what the store does: the exits' counts,
-//! the gateway's, and whoever listens.
+//! Owns: opening it, and who hears what the store does: the counts of exits
+//! and users, the gateway's, and whoever listens.
 //! Must not know: why a pin comes or goes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::StartError;
+use crate::admit::limits::tabs::Tabs;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::core::pin::{ExitName, Pin, Variant};
@@ -40,14 +41,14 @@ pub(super) fn folder(config: &Config) -> Option<PathBuf> {
 pub(super) async fn open(
     config: &Config,
     clock: &Arc<dyn Clock>,
-    exits: &Arc<Exits>,
-    instruments: &Arc<Instruments>,
+    ledger: Ledger,
 ) -> Result<Kept, StartError> {
     let durability = match config.sessions.durability {
         config::Durability::Journal => crate::store::Durability::Journal,
         config::Durability::Fsync => crate::store::Durability::Fsync,
     };
-    let observer = Arc::new(Ledger { exits: exits.clone(), instruments: instruments.clone() });
+    let instruments = ledger.instruments.clone();
+    let observer = Arc::new(ledger);
     if let config::StoreAt::Shared(address) = &config.sessions.store {
         let store = connect(config, address, clock, observer).await;
         return Ok(Kept { store, switches: Switches::default(), folder: None });
@@ -96,19 +97,32 @@ impl Kept {
     }
 }
 
-/// Tells the exits' counts, and whoever listens, what the store does.
-struct Ledger {
+/// Tells the counts of exits and users, and whoever listens, what the store
+/// does.
+pub(super) struct Ledger {
     exits: Arc<Exits>,
+    tabs: Arc<Tabs>,
     instruments: Arc<Instruments>,
+}
+
+impl Ledger {
+    /// One that tells these.
+    pub(super) fn new(exits: &Arc<Exits>, tabs: &Arc<Tabs>, instruments: &Arc<Instruments>) -> Self {
+        Self { exits: exits.clone(), tabs: tabs.clone(), instruments: instruments.clone() }
+    }
 }
 
 impl PinObserver for Ledger {
     fn loaded(&self, pin: &Pin) {
         self.exits.loaded(pin);
+        self.tabs.loaded(pin);
     }
 
     fn left(&self, pin: &Pin, at: Timestamp, why: Left) {
         self.exits.left(pin, (why == Left::Ended).then_some(at));
+        if why != Left::Moved {
+            self.tabs.ended(pin);
+        }
         if why == Left::Ended {
             self.instruments.ended.one();
             self.instruments.events.tell(|| Event::SessionEnded(events::Session::of(pin)));
@@ -117,6 +131,7 @@ impl PinObserver for Ledger {
 
     fn extended(&self, before: &Pin, now: &Pin) {
         self.exits.extended(before, now);
+        self.tabs.extended(before, now);
     }
 
     fn rested(&self, exit: &ExitName, _: &Variant, until: Timestamp) {
@@ -130,7 +145,7 @@ impl PinObserver for Ledger {
 }
 
 /// Says what of the state was lost.
-fn log_damage(damage: &Damage) {
+pub(super) fn log_damage(damage: &Damage) {
     tracing::error!(
         code = "state_damaged",
         file = %damage.file.display(),

@@ -8,8 +8,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Shared;
 use super::wish::Wish;
+use super::{Shared, seat};
 use crate::core::ask::AskedSession;
 use crate::core::code::Code;
 use crate::core::failover::{Closed, Course, Down, Leave, Stays};
@@ -128,7 +128,15 @@ impl<'a> Route<'a> {
                 None => return Err(none.into()),
             },
         };
-        let claim = self.shared.store.claim(self.session.key, proposal).await?;
+        let key = self.session.key;
+        let seat = match seat::take(self.shared, &self.wish.admission, key).await? {
+            Ok(seat) => seat,
+            Err(claim) => return Ok(Leg { claim, pick: None }),
+        };
+        let claim = self.shared.store.claim(key, proposal).await?;
+        if claim.won {
+            seat.commit(&claim.pin);
+        }
         self.tell_claim(&claim);
         Ok(adopt(claim, &mut pick, reserved).then_use(pick))
     }
@@ -318,7 +326,13 @@ impl<'a> Route<'a> {
         if self.pool.changed_under(pin) {
             return self.pool.address_before(&pin.exit.id);
         }
-        self.pool.address_of(&pin.exit.id, &pin.variant).or_else(|| pin.variant.address())
+        let known = self.pool.address_of(&pin.exit.id, &pin.variant).or_else(|| pin.variant.address());
+        // An exit that is gone from the file is still known by name.
+        let gone = || match self.pool.pool.exit(&pin.exit.id) {
+            Some(_) => None,
+            None => self.shared.state.address(&pin.exit),
+        };
+        known.or_else(gone)
     }
 
     fn new_pin<'n>(&'n self, not: &'n [ExitName]) -> NewPin<'n> {

@@ -202,6 +202,17 @@ impl Sessions {
         }
     }
 
+    /// When the first of the rests ends, if there is one.
+    pub(super) fn rests_until(&self) -> Option<Timestamp> {
+        let until = self.next_rest.load(Acquire);
+        (until != NEVER).then(|| Timestamp::from_ms(until))
+    }
+
+    /// Whether room that frees lets another pin in.
+    fn is_limited(&self) -> bool {
+        self.limit.load(Relaxed) > 0
+    }
+
     /// When there may be room again, if a pin or a rest is known to end.
     pub(super) fn room_at(&self, now: Timestamp) -> Option<Timestamp> {
         let idle_s = self.idle_s.load(Relaxed);
@@ -290,6 +301,9 @@ impl Drop for Room {
     fn drop(&mut self) {
         if !self.kept {
             self.live.sessions.give_back();
+            if self.live.sessions.is_limited() {
+                self.live.opened();
+            }
             if let Some(address) = self.address {
                 locked(&self.live.addresses).release(address);
             }
@@ -333,9 +347,9 @@ impl ExitState {
         self.sessions.has_room(now)
     }
 
-    /// How long until there may be room, if that is known.
-    pub(super) fn room_in(&self, now: Timestamp) -> Option<Duration> {
-        self.sessions.room_at(now).map(|at| at.since(now))
+    /// When there may be room, if that is known.
+    pub(super) fn room_at(&self, now: Timestamp) -> Option<Timestamp> {
+        self.sessions.room_at(now).map(|at| at.max(now))
     }
 
     /// A pin of the store is on this exit.
@@ -353,5 +367,8 @@ impl ExitState {
             locked(&self.addresses).release(address);
         }
         self.sessions.left(pin, ended);
+        if self.sessions.is_limited() {
+            self.opened();
+        }
     }
 }

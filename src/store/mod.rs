@@ -16,6 +16,7 @@
 
 mod bytes;
 mod change;
+pub(crate) mod days;
 mod disk;
 mod engine;
 mod epoch;
@@ -459,6 +460,14 @@ impl Store {
         match &*self.0 {
             Handle::Local(_) => None,
             Handle::Shared(shared) => shared.counts(exits).await,
+        }
+    }
+
+    /// How many changes wait to be written, and how many to be synced.
+    pub fn waiting(&self) -> (u64, u64) {
+        match &*self.0 {
+            Handle::Local(local) => local.disk().map(|disk| disk.waiting()).unwrap_or_default(),
+            Handle::Shared(_) => (0, 0),
         }
     }
 

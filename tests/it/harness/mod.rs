@@ -3,6 +3,7 @@
 //! Owns: the gateway as a process, its peers, and the bounds of waiting.
 //! Must not know: what a single test is about.
 
+pub mod browser;
 pub mod client;
 pub mod gateway;
 pub mod heir;
