@@ -38,7 +38,7 @@ impl Dialer {
         let connected = race::connect(&addresses, port, source, request.timeouts.connect).await;
         timings.connect += begun.elapsed();
         match connected {
-            Ok(tcp) => Ok((tcp.into(), Form::Origin)),
+            Ok(tcp) => Ok((Wire::dialled(tcp), Form::Origin)),
             Err(error) => Err(failure(error, source).await),
         }
     }

@@ -81,6 +81,8 @@ impl TlsClient {
             Trust::Roots(pem) => self.with_roots(pem)?,
             Trust::Anything => Arc::clone(&self.anything),
         };
+        // A socket that cannot have it works all the same, only later.
+        let _ = tcp.set_nodelay(true);
         let tls = TlsConnector::from(configuration).connect(name, tcp).await.map_err(TlsError::Handshake)?;
         Ok(tls.into())
     }
