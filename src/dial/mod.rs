@@ -123,9 +123,12 @@ impl Dialer {
     pub(crate) async fn dial(&self, request: DialRequest<'_>) -> Result<Dialed, DialFault> {
         let mut timings = Timings::default();
         let (wire, form) = match &request.exit.via {
+            // Boxed, so that those who go out directly make no room for it.
             Via::Upstream(up) => match up.scheme {
-                Scheme::Http | Scheme::Https => self.http_proxy(&request, up, &mut timings).await?,
-                Scheme::Socks5 | Scheme::Socks5h => self.socks5_proxy(&request, up, &mut timings).await?,
+                Scheme::Http | Scheme::Https => Box::pin(self.http_proxy(&request, up, &mut timings)).await?,
+                Scheme::Socks5 | Scheme::Socks5h => {
+                    Box::pin(self.socks5_proxy(&request, up, &mut timings)).await?
+                }
             },
             Via::Direct | Via::Address(_) | Via::Prefix(_) => self.direct(&request, &mut timings).await?,
         };

@@ -27,7 +27,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, door: Arc<Door>, wire: Wire, peer
         Err(fault) => {
             // What is closed without a word still leaves its record.
             let told = shared.connections.refuse();
-            return refuse(told.is_some().then_some(wire), address, &fault).await;
+            return Box::pin(refuse(told.is_some().then_some(wire), address, &fault)).await;
         }
     };
     let mut client = Client::new(wire, address);
@@ -39,7 +39,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, door: Arc<Door>, wire: Wire, peer
             match intake::head(&mut client.wire, first, &shared.settings.head, waits, &shared.drain).await {
                 Intake::Head(head) => head,
                 Intake::Nobody => return,
-                Intake::Bad(fault) => return refuse(Some(client.wire), address, &fault).await,
+                Intake::Bad(fault) => return Box::pin(refuse(Some(client.wire), address, &fault)).await,
             };
         first = false;
         // Boxed, so that all that a request needs on its way is given back
@@ -47,7 +47,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, door: Arc<Door>, wire: Wire, peer
         match Box::pin(request(&shared, &door, client, head)).await {
             Next::Request(next) => client = next,
             Next::Done => return,
-            Next::Part(wire, answer, linger) => return intake::part(wire, &answer, linger).await,
+            Next::Part(wire, answer, linger) => return Box::pin(intake::part(wire, &answer, linger)).await,
             Next::Tunnel(tunnel) => return tunnel.run(shared.settings.timeouts.idle).await,
         }
     }
@@ -76,13 +76,13 @@ async fn request(shared: &Arc<Shared>, door: &Door, client: Client, head: Reques
     let request = Request { head, asked, record };
     if shared.drain.is_begun() {
         let fault = Fault::new(Code::Draining, "this gateway is shutting down: ask another, or again");
-        return fail(shared, client, request, fault).await;
+        return Box::pin(fail(shared, client, request, fault)).await;
     }
     match request.head.destination() {
         // Whoever speaks no proxy's HTTP is told so first; all else about the
         // target comes after the credential (SPEC §2).
         Err(fault) if matches!(fault.code(), Code::NotAProxyRequest | Code::BadRequest) => {
-            fail(shared, client, request, fault).await
+            Box::pin(fail(shared, client, request, fault)).await
         }
         _ if kind == Kind::Tunnel => connect::connect(shared, door, client, request).await,
         _ => forward::forward(shared, door, client, request).await,
