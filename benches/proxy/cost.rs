@@ -57,7 +57,8 @@ fn kib_of(path: &str, keys: &[&str]) -> u64 {
     text.lines().filter(wanted).filter_map(value).sum()
 }
 
-fn tree(pid: u32) -> Vec<u32> {
+/// A process and its descendants.
+pub(crate) fn tree(pid: u32) -> Vec<u32> {
     let mut found = vec![pid];
     let mut at = 0;
     while let Some(parent) = found.get(at) {

@@ -1,6 +1,6 @@
-//! The proxies that are measured: Moorgate's release binary, and what Debian
-//! has of others. Each asks for a credential, logs no request (but where that
-//! is measured) and lets loopback targets through.
+//! The proxies that are measured. Each asks for a credential where it can,
+//! logs no request (but where that is measured) and lets loopback targets
+//! through; but the limit and the relays to one backend, which ask nothing.
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,73 +8,139 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::load::{Name, Through};
+use crate::origin::{Origin, Service};
+
+#[path = "peers/moorgate.rs"]
+mod moorgate;
+#[path = "peers/others.rs"]
+mod others;
+
 /// The one user of every proxy, and its secret.
 pub(crate) const USER: &str = "acme";
 pub(crate) const SECRET: &str = "s3cret";
+/// The source addresses of [`Setup::Addresses`].
+pub(crate) const ADDRESSES: usize = 64;
 
 /// Which proxy, and how it is set up.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Kind {
-    Moorgate,
-    /// Moorgate that writes an access record for each tunnel and request.
-    Logging,
+    Limit,
+    /// The limit, which sends CONNECTs on to another limit.
+    LimitUpstream,
+    Moorgate(Setup),
+    /// The least CONNECT proxy that one writes with tokio.
+    Bare,
+    /// Relays to one backend: they read no CONNECT.
+    Nginx,
+    Haproxy,
     Squid,
     Tinyproxy,
+}
+
+/// What is special about a Moorgate.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) enum Setup {
+    Usual,
+    /// It writes an access record for each tunnel and request.
+    Logging,
+    /// Its user's secret is an argon2 hash.
+    Argon2,
+    /// Its pool has so many source addresses.
+    Addresses,
+    /// Its exit is an HTTP proxy: the limit.
+    Upstream,
 }
 
 /// A proxy that runs; it ends with this.
 pub(crate) struct Peer {
     pub(crate) kind: Kind,
     pub(crate) name: String,
-    pub(crate) address: SocketAddr,
+    /// For each service; of most they are one.
+    addresses: [SocketAddr; 4],
     child: Child,
+    origin: Origin,
+    /// What it sends its tunnels through.
+    _upstream: Option<Box<Self>>,
 }
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.stop();
     }
 }
 
 impl Kind {
-    pub(crate) const ALL: [Self; 4] = [Self::Moorgate, Self::Logging, Self::Squid, Self::Tinyproxy];
-
-    pub(crate) fn is_moorgate(self) -> bool {
-        matches!(self, Self::Moorgate | Self::Logging)
-    }
+    /// What is compared with each other.
+    pub(crate) const RIVALS: [Self; 7] = [
+        Self::Limit,
+        Self::Moorgate(Setup::Usual),
+        Self::Bare,
+        Self::Nginx,
+        Self::Haproxy,
+        Self::Squid,
+        Self::Tinyproxy,
+    ];
 
     /// Its name and version; none if it is not installed.
     pub(crate) fn name(self) -> Option<String> {
-        let version = |program: &str, flag: &str| {
-            let output = Command::new(program).arg(flag).output().ok()?;
-            let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            let first = text.lines().next()?;
-            let number = first.split(' ').find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
-            number.map(str::to_owned)
-        };
         match self {
-            Self::Moorgate => Some(format!("Moorgate {}", env!("CARGO_PKG_VERSION"))),
-            Self::Logging => Some("… with its access log".to_owned()),
-            Self::Squid => version("squid", "-v").map(|number| format!("Squid {number}")),
-            Self::Tinyproxy => version("tinyproxy", "-v").map(|number| format!("tinyproxy {number}")),
+            Self::Limit => Some("limit".to_owned()),
+            Self::LimitUpstream => Some("limit, to an upstream".to_owned()),
+            Self::Moorgate(_) => Some(format!("Moorgate {}", env!("CARGO_PKG_VERSION"))),
+            Self::Bare => Some("bare tokio".to_owned()),
+            Self::Nginx => others::version("nginx", "-v", '/').map(|number| format!("nginx {number}")),
+            Self::Haproxy => others::version("haproxy", "-v", ' ').map(|number| format!("HAProxy {number}")),
+            Self::Squid => others::version("squid", "-v", ' ').map(|number| format!("Squid {number}")),
+            Self::Tinyproxy => {
+                others::version("tinyproxy", "-v", ' ').map(|number| format!("tinyproxy {number}"))
+            }
         }
     }
 
-    /// Starts it with its files in `folder`, and waits until it listens.
-    pub(crate) fn start(self, name: &str, folder: &Path) -> Peer {
+    pub(crate) fn is_moorgate(self) -> bool {
+        matches!(self, Self::Moorgate(_))
+    }
+
+    /// Whether it reads where its clients want to go.
+    fn is_told(self) -> bool {
+        !matches!(self, Self::Nginx | Self::Haproxy)
+    }
+
+    /// Whether it can carry this at all.
+    pub(crate) fn serves(self, service: Service) -> bool {
+        match self {
+            Self::LimitUpstream => service == Service::Short,
+            Self::Bare => service != Service::Http,
+            Self::Nginx => service == Service::Http || others::nginx_relays(),
+            _ => true,
+        }
+    }
+
+    /// Starts it, and an origin for it, with its files in `folder`, and waits
+    /// until it listens.
+    pub(crate) fn start(self, folder: &Path) -> Peer {
         fs::create_dir_all(folder).expect("a folder of our own");
-        let (address, other) = (free_address(), free_address());
+        let origin = Origin::start();
+        let needs_upstream = matches!(self, Self::LimitUpstream | Self::Moorgate(Setup::Upstream));
+        let upstream = needs_upstream.then(|| Box::new(Self::Limit.start(&folder.join("upstream"))));
+        let one = free_address();
+        let addresses = if self.is_told() { [one; 4] } else { [(); 4].map(|()| free_address()) };
+        let beyond = upstream.as_ref().map(|upstream| upstream.addresses[0]);
         let mut command = match self {
-            Self::Moorgate | Self::Logging => moorgate(folder, address, other, self == Self::Logging),
-            Self::Squid => squid(folder, address),
-            Self::Tinyproxy => tinyproxy(folder, address),
+            Self::Limit | Self::LimitUpstream => this_program("limit", one, beyond),
+            Self::Bare => this_program("bare", one, None),
+            Self::Moorgate(setup) => moorgate::command(folder, one, free_address(), setup, beyond),
+            Self::Nginx => others::nginx(folder, addresses, origin.addresses),
+            Self::Haproxy => others::haproxy(folder, addresses, origin.addresses),
+            Self::Squid => others::squid(folder, one),
+            Self::Tinyproxy => others::tinyproxy(folder, one),
         };
         let log = File::create(folder.join("log")).expect("a file of our own");
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
-        let child = child.unwrap_or_else(|error| panic!("{name} does not start: {error}"));
-        let mut peer = Peer { kind: self, name: name.to_owned(), address, child };
+        let child = child.unwrap_or_else(|error| panic!("{self:?} does not start: {error}"));
+        let name = self.name().expect("it is installed");
+        let mut peer = Peer { kind: self, name, addresses, child, origin, _upstream: upstream };
         peer.wait(&folder.join("log"));
         peer
     }
@@ -85,9 +151,13 @@ impl Peer {
         self.child.id()
     }
 
+    pub(crate) fn through(&self, name: Name) -> Through {
+        Through { proxy: self.addresses, origin: self.origin.addresses, told: self.kind.is_told(), name }
+    }
+
     fn wait(&mut self, log: &Path) {
         for _ in 0..200 {
-            if TcpStream::connect(self.address).is_ok() {
+            if TcpStream::connect(self.addresses[Service::Http as usize]).is_ok() {
                 return;
             }
             if let Ok(Some(status)) = self.child.try_wait() {
@@ -98,73 +168,28 @@ impl Peer {
         }
         panic!("{} does not listen", self.name);
     }
+
+    /// As it wishes to end, for it may have processes of its own; or else at
+    /// once.
+    fn stop(&mut self) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        let _ = rustix::process::kill_process(pid.expect("it runs"), rustix::process::Signal::TERM);
+        for _ in 0..40 {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(25));
+        }
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
-fn moorgate(folder: &Path, address: SocketAddr, admin: SocketAddr, access: bool) -> Command {
-    let pools = folder.join("pools");
-    fs::create_dir_all(&pools).expect("a folder of our own");
-    write(&pools.join("direct.json"), r#"{ "pools": [{ "name": "direct", "exits": ["direct"] }] }"#);
-    let config = folder.join("moorgate.json");
-    let text = format!(
-        r#"{{
-  "listeners": [{{ "bind": "{address}" }}],
-  "admin": {{ "bind": "{admin}" }},
-  "pools": "pools",
-  "users": [{{ "name": "{USER}", "password": "{SECRET}" }}],
-  "sessions": {{ "store": "file:state" }},
-  "targets": {{ "private": ["127.0.0.0/8"] }},
-  "log": {{ "access": {access} }}
-}}"#
-    );
-    write(&config, &text);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_moorgate"));
-    command.arg("run").arg("--config").arg(config);
-    command
-}
-
-fn squid(folder: &Path, address: SocketAddr) -> Command {
-    // Its helper that takes any secret is the cheapest of those that ship.
-    let text = format!(
-        "http_port {address}\n\
-         auth_param basic program /usr/lib/squid/basic_fake_auth\n\
-         auth_param basic credentialsttl 2 hours\n\
-         acl known proxy_auth REQUIRED\n\
-         http_access allow known\n\
-         cache deny all\n\
-         access_log none\n\
-         cache_store_log none\n\
-         cache_log /dev/null\n\
-         pid_filename none\n\
-         pinger_enable off\n\
-         via off\n\
-         forwarded_for delete\n\
-         visible_hostname bench\n\
-         max_filedescriptors 16384\n\
-         shutdown_lifetime 0 seconds\n"
-    );
-    let config = folder.join("squid.conf");
-    write(&config, &text);
-    let mut command = Command::new("squid");
-    command.arg("-N").arg("-f").arg(config);
-    command
-}
-
-fn tinyproxy(folder: &Path, address: SocketAddr) -> Command {
-    let text = format!(
-        "Port {}\n\
-         Listen {}\n\
-         Timeout 600\n\
-         MaxClients 5000\n\
-         LogLevel Critical\n\
-         DisableViaHeader Yes\n\
-         BasicAuth {USER} {SECRET}\n",
-        address.port(),
-        address.ip()
-    );
-    let config = folder.join("tinyproxy.conf");
-    write(&config, &text);
-    let mut command = Command::new("tinyproxy");
-    command.arg("-d").arg("-c").arg(config);
+/// This program in another role.
+fn this_program(role: &str, address: SocketAddr, upstream: Option<SocketAddr>) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.arg(role).arg(address.to_string()).args(upstream.map(|upstream| upstream.to_string()));
     command
 }
 

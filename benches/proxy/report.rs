@@ -1,102 +1,119 @@
-//! The table, on the terminal and in docs/performance.md.
+//! The tables.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
 
-use crate::median;
+use crate::memory::Memory;
+use crate::peers::{Kind, Setup};
+use crate::rounds::Costs;
+use crate::samples::Samples;
+use crate::variants::VARIANTS;
+use crate::workloads::Unit;
 
-/// One workload's samples through one proxy, in microseconds.
-pub(crate) type Cell = Vec<f64>;
-
-/// All of one proxy.
-pub(crate) struct Column {
-    name: String,
-    pub(crate) cells: Vec<Cell>,
-    /// Bytes of an idle tunnel: resident, and the kernel's.
-    pub(crate) memory: Option<(f64, f64)>,
-}
-
-impl Column {
-    pub(crate) fn new(name: &str, rows: usize) -> Self {
-        Self { name: name.to_owned(), cells: vec![Cell::new(); rows], memory: None }
-    }
-}
-
-/// All of all; the first proxy is what the others are compared to.
+/// All of all that was wanted.
+#[derive(Default)]
 pub(crate) struct Report {
-    pub(crate) rows: Vec<&'static str>,
-    pub(crate) columns: Vec<Column>,
+    pub(crate) costs: Option<Costs>,
+    pub(crate) variants: Option<Samples>,
+    pub(crate) memory: Vec<Memory>,
 }
-
-/// Where the table stands in the document.
-const BEGIN: &str = "<!-- written by benches/proxy.rs -->\n";
-const END: &str = "<!-- end -->\n";
 
 impl Report {
     /// As Markdown.
-    pub(crate) fn table(&self) -> String {
-        let mut text = String::from("| |");
-        for column in &self.columns {
-            write!(text, " {} |", column.name).expect("a string takes all");
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        if let Some(costs) = &self.costs {
+            text.push_str(&costs_table(costs));
         }
-        text.push_str("\n|---|");
-        text.push_str(&"---|".repeat(self.columns.len()));
-        for (at, row) in self.rows.iter().enumerate() {
-            write!(text, "\n| {row}, µs |").expect("a string takes all");
-            for column in &self.columns {
-                write!(text, " {} |", self.cost(at, column)).expect("a string takes all");
-            }
+        if let Some(samples) = &self.variants {
+            text.push_str(&variants_table(samples));
         }
-        for (what, part) in [("idle tunnel, resident, KiB", 0), ("… the kernel's part, about, KiB", 1)] {
-            write!(text, "\n| {what} |").expect("a string takes all");
-            for column in &self.columns {
-                let bytes = column.memory.map(|memory| [memory.0, memory.1][part]);
-                let shown = bytes.map_or_else(|| "–".to_owned(), |bytes| format!("{:.1}", bytes / 1024.0));
-                write!(text, " {shown} |").expect("a string takes all");
-            }
+        if !self.memory.is_empty() {
+            text.push_str(&memory_table(&self.memory));
         }
-        text.push('\n');
         text
-    }
-
-    fn cost(&self, row: usize, column: &Column) -> String {
-        let (cell, first) = (&column.cells[row], &self.columns[0].cells[row]);
-        if cell.is_empty() {
-            return "–".to_owned();
-        }
-        if std::ptr::eq(cell, first) {
-            return format!("{:.1}", median(cell));
-        }
-        let ratios = cell.iter().zip(first).map(|(this, first)| this / first).collect();
-        format!("{:.1} (×{:.2})", median(cell), median(&ratios))
-    }
-
-    /// Puts the table into docs/performance.md, in the place of the last one.
-    pub(crate) fn write(&self, rounds: usize) {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/performance.md");
-        let old = fs::read_to_string(&path).expect("docs/performance.md");
-        let (before, rest) = old.split_once(BEGIN).unwrap_or((&old, ""));
-        let after = rest.split_once(END).map_or("", |(_, after)| after);
-        let new = format!(
-            "{before}{BEGIN}\n{}\n\n    cargo bench --bench proxy -- --write\n\n{rounds} rounds, medians.\n\n{}\n{END}{after}",
-            machine(),
-            self.table()
-        );
-        fs::write(&path, new).expect("docs/performance.md");
-        println!("written to {}", path.display());
     }
 }
 
-fn machine() -> String {
-    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let information = read("/proc/cpuinfo");
-    let model = information.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let kernel = read("/proc/sys/kernel/osrelease");
-    format!(
-        "{cores} cores of {}, Linux {}.",
-        model.map_or("an unknown processor", |(_, name)| name),
-        kernel.trim()
-    )
+fn costs_table(costs: &Costs) -> String {
+    let mut head = vec!["CPU, to the limit".to_owned()];
+    head.extend(costs.kinds.iter().map(|(_, name)| name.clone()));
+    head.push("goal".to_owned());
+    let rows = costs.workloads.iter().map(|workload| {
+        let mut row = vec![format!("{} {}", workload.group, workload.what)];
+        for (kind, _) in &costs.kinds {
+            let this = (workload.what, *kind);
+            row.push(match (costs.samples.median(workload.what, *kind), workload.unit()) {
+                (None, _) => "–".to_owned(),
+                (Some(figure), Unit::Micros) if *kind == Kind::Limit => format!("1.00 ({figure:.1} µs)"),
+                (Some(figure), Unit::SecondsPerGb) if *kind == Kind::Limit => {
+                    format!("1.00 ({figure:.2} s/GB)")
+                }
+                (Some(_), _) => ours(*kind, costs.samples.ratio(this, (workload.what, Kind::Limit))),
+            });
+        }
+        row.push(format!("≤ {:.2}", workload.goal));
+        row
+    });
+    table(&head, rows)
+}
+
+/// Moorgate's figure stands out.
+fn ours(kind: Kind, ratio: Option<f64>) -> String {
+    let ratio = ratio.unwrap_or(f64::NAN);
+    if kind == Kind::Moorgate(Setup::Usual) { format!("**{ratio:.2}**") } else { format!("{ratio:.2}") }
+}
+
+fn variants_table(samples: &Samples) -> String {
+    let head = ["W1 with", "µs", "to", "ratio", "goal"].map(str::to_owned);
+    let rows = VARIANTS.iter().map(|variant| {
+        let to = VARIANTS.iter().find(|other| other.what == variant.to).expect("it is one of them");
+        let ratio = samples.ratio((variant.what, variant.kind), (to.what, to.kind));
+        let itself = variant.what == variant.to;
+        vec![
+            variant.what.to_owned(),
+            samples.median(variant.what, variant.kind).map_or_else(dash, |figure| format!("{figure:.1}")),
+            if itself { dash() } else { variant.to.to_owned() },
+            if itself { dash() } else { ratio.map_or_else(dash, |ratio| format!("**{ratio:.2}**")) },
+            variant.goal.map_or_else(dash, |goal| format!("≤ {goal:.2}")),
+        ]
+    });
+    table(&head, rows)
+}
+
+fn memory_table(found: &[Memory]) -> String {
+    let head = [
+        "W5, an idle tunnel",
+        "resident, KiB",
+        "kernel's part, KiB",
+        "both, KiB",
+        "CPU while idle, µs/s",
+        "left after all closed, MB",
+    ]
+    .map(str::to_owned);
+    let rows = found.iter().map(|memory| {
+        let kib = |bytes: f64| format!("{:.1}", bytes / 1024.0);
+        vec![
+            memory.name.clone(),
+            kib(memory.resident),
+            kib(memory.kernel),
+            kib(memory.resident + memory.kernel),
+            format!("{:.0}", memory.idle_micros),
+            format!("{:.1}", memory.left / 1e6),
+        ]
+    });
+    table(&head, rows)
+}
+
+fn dash() -> String {
+    "–".to_owned()
+}
+
+/// In Markdown, with an empty line behind it.
+fn table(head: &[String], rows: impl Iterator<Item = Vec<String>>) -> String {
+    let mut text = format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(head.len()));
+    for row in rows {
+        writeln!(text, "| {} |", row.join(" | ")).expect("a string takes all");
+    }
+    text.push('\n');
+    text
 }

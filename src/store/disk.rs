@@ -115,10 +115,10 @@ impl Disk {
     /// refuses.
     pub(super) async fn room(&self) -> Result<Room<'_>, StoreFault> {
         if self.is_refusing() {
-            return Err(StoreFault);
+            return Err(StoreFault::Refused);
         }
         let room = timeout(epoch::PATIENCE, self.room.acquire()).await;
-        room.map_err(|_hangs| StoreFault)?.map(Room).map_err(|_closed| StoreFault)
+        room.map_err(|_hangs| StoreFault::Refused)?.map(Room).map_err(|_closed| StoreFault::Refused)
     }
 
     /// Room for `changes` if the queue has it now.
@@ -135,10 +135,10 @@ impl Disk {
     pub(super) fn push(&self, change: Change, room: &mut Room<'_>) -> Result<u64, StoreFault> {
         let mut queue = locked(&self.queue);
         if self.is_refusing() || queue.closing {
-            return Err(StoreFault);
+            return Err(StoreFault::Refused);
         }
         // The writer gives it back.
-        room.0.split(1).ok_or(StoreFault)?.forget();
+        room.0.split(1).ok_or(StoreFault::Refused)?.forget();
         let number = queue.take_number();
         queue.jobs.push(Job { number, change });
         drop(queue);

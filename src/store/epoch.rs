@@ -130,7 +130,7 @@ impl Receipt {
             // Only a use may have been refused, of a pin that is on disk: then
             // it is still in the map.
             Outcome::Undone if self.is_in_map() => Ok(()),
-            Outcome::Undone | Outcome::Lost => Err(StoreFault),
+            Outcome::Undone | Outcome::Lost => Err(StoreFault::Refused),
         }
     }
 

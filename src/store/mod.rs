@@ -110,14 +110,24 @@ impl Receipt {
     }
 }
 
-/// The store cannot keep what it was given.
+/// The store does not do what was asked of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("new sessions cannot be written to disk at the moment; sessions that exist go on")]
-pub struct StoreFault;
+pub enum StoreFault {
+    /// It cannot keep what it was given.
+    #[error("new sessions cannot be written to disk at the moment; sessions that exist go on")]
+    Refused,
+    /// Another process has the pins now: it is to be asked.
+    #[error("this gateway has been replaced by a new one: ask again, and it will answer")]
+    HandedOver,
+}
 
 impl From<StoreFault> for Fault {
     fn from(fault: StoreFault) -> Self {
-        Self::new(Code::StoreUnavailable, fault.to_string()).retry_after(Duration::from_secs(1))
+        let code = match fault {
+            StoreFault::Refused => Code::StoreUnavailable,
+            StoreFault::HandedOver => Code::Draining,
+        };
+        Self::new(code, fault.to_string()).retry_after(Duration::from_secs(1))
     }
 }
 

@@ -78,11 +78,11 @@ async fn refused(bench: &Bench, store: &Store, a: &Pin, b: &Pin, c: &Pin) {
     let ended = store.end(a.key()).await;
     let moved = store.repin(c.key(), c.version, Only::Anyhow, bench.pin("c", "two")).await;
     for claim in claims {
-        assert_eq!(claim.await.unwrap(), Err(StoreFault));
+        assert_eq!(claim.await.unwrap(), Err(StoreFault::Refused));
     }
-    assert_eq!(ended, Err(StoreFault));
+    assert_eq!(ended, Err(StoreFault::Refused));
     if let Ok(Some(moved)) = moved {
-        assert_eq!(moved.receipt.settled().await, Err(StoreFault));
+        assert_eq!(moved.receipt.settled().await, Err(StoreFault::Refused));
     }
     assert!(store.is_refusing());
     for pin in [a, b, c] {
