@@ -5,9 +5,10 @@
 //! Must not know: what is pinned, how it is written ([`super::writer`]).
 //!
 //! A change gets the next number under the lock of the queue, taken inside
-//! the lock of the pin's shard, so the disk's order is the map's. The writer
-//! commits what waits as one batch and raises the mark ([`super::epoch`]) to
-//! the batch's last number. When the disk refuses, all that is not written is
+//! the lock of the pin's shard, so the disk's order is the map's. Whoever
+//! holds the pen ([`super::pen`]) takes what waits, commits it as one batch
+//! and raises the mark ([`super::epoch`]) to the batch's last number, before
+//! it puts the pen down. When the disk refuses, all that is not written is
 //! undone, newest first, and nothing new is taken until it comes round.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,6 +22,7 @@ use tokio::time::timeout;
 
 use super::epoch::{self, Epoch, Outcome, Receipt};
 use super::local::Local;
+use super::pen::Pen;
 use super::{Durability, StoreFault};
 use crate::core::pin::Pin;
 use crate::core::pins::Held;
@@ -67,6 +69,7 @@ pub(super) struct Disk {
     sync: Mutex<Sync>,
     sync_wake: Condvar,
     pub(super) durability: Durability,
+    pub(super) pen: Pen,
     closed: Notify,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -74,7 +77,11 @@ pub(super) struct Disk {
 #[derive(Debug)]
 struct Queue {
     jobs: Vec<Job>,
+    /// What a task was refused, for the writer's thread to undo.
+    refused: Vec<Job>,
     next: u64,
+    /// The writer waits to be woken.
+    idle: bool,
     closing: bool,
     closed: bool,
     sync_failed: bool,
@@ -83,6 +90,8 @@ struct Queue {
 /// How far the sync thread is behind the writer.
 #[derive(Debug)]
 struct Sync {
+    /// The sync thread waits to be woken.
+    idle: bool,
     written: u64,
     synced: u64,
     closing: bool,
@@ -95,17 +104,26 @@ pub(super) struct Room<'a>(SemaphorePermit<'a>);
 impl Disk {
     /// A disk whose records go up to `last`.
     pub(super) fn new(durability: Durability, last: u64) -> Self {
-        let jobs = Vec::new();
-        let queue = Queue { jobs, next: last + 1, closing: false, closed: false, sync_failed: false };
+        let queue = Queue {
+            jobs: Vec::new(),
+            refused: Vec::new(),
+            next: last + 1,
+            idle: false,
+            closing: false,
+            closed: false,
+            sync_failed: false,
+        };
         Self {
             queue: Mutex::new(queue),
             wake: Condvar::new(),
             room: Semaphore::new(QUEUE),
             epoch: ArcSwap::new(Epoch::new(last)),
             refusing: AtomicBool::new(false),
-            sync: Mutex::new(Sync { written: last, synced: last, closing: false }),
+            sync: Mutex::new(Sync { idle: false, written: last, synced: last, closing: false }),
             sync_wake: Condvar::new(),
             durability,
+            // To sync takes long.
+            pen: Pen::new(durability == Durability::Journal),
             closed: Notify::new(),
             threads: Mutex::new(Vec::new()),
         }
@@ -130,8 +148,9 @@ impl Disk {
         self.refusing.load(Ordering::Acquire)
     }
 
-    /// Hands a change to the writer and numbers it. To be called under the
-    /// lock of the pin's shard.
+    /// Queues a change and numbers it. To be called under the lock of the
+    /// pin's shard; behind it, someone is to see to the queue
+    /// ([`super::writer::see_to`], [`Self::wake_writer`]).
     pub(super) fn push(&self, change: Change, room: &mut Room<'_>) -> Result<u64, StoreFault> {
         let mut queue = locked(&self.queue);
         if self.is_refusing() || queue.closing {
@@ -141,9 +160,16 @@ impl Disk {
         room.0.split(1).ok_or(StoreFault::Refused)?.forget();
         let number = queue.take_number();
         queue.jobs.push(Job { number, change });
-        drop(queue);
-        self.wake.notify_one();
         Ok(number)
+    }
+
+    /// Has the writer's thread see to what was pushed.
+    pub(super) fn wake_writer(&self) {
+        // To wake it when it is awake would cost as much.
+        let idle = std::mem::take(&mut locked(&self.queue).idle);
+        if idle {
+            self.wake.notify_one();
+        }
     }
 
     /// A receipt for record `number`; `None` if it is written. To be called
@@ -184,8 +210,10 @@ impl Disk {
 
 /// What the writer does next.
 pub(super) enum Next {
-    /// Write these.
-    Write(Vec<Job>),
+    /// Write what is queued ([`Disk::queued`]).
+    Write,
+    /// A task was refused these.
+    Refused(Vec<Job>),
     /// Nothing came for as long as it was patient.
     Idle,
     /// What was written may be lost: the disk failed to sync.
@@ -208,27 +236,61 @@ impl Disk {
             if queue.sync_failed {
                 return Next::SyncFailed;
             }
+            if !queue.refused.is_empty() {
+                return Next::Refused(std::mem::take(&mut queue.refused));
+            }
             if !queue.jobs.is_empty() {
-                return Next::Write(std::mem::take(&mut queue.jobs));
+                return Next::Write;
             }
             if queue.closing {
                 return Next::Close;
             }
+            queue.idle = true;
             let waited = self.wake.wait_timeout(queue, patience);
             let (held, waited) = waited.unwrap_or_else(PoisonError::into_inner);
             queue = held;
-            if waited.timed_out() && queue.jobs.is_empty() {
+            queue.idle = false;
+            if waited.timed_out() && queue.jobs.is_empty() && queue.refused.is_empty() {
                 return Next::Idle;
             }
         }
     }
 
-    /// So many jobs, up to this number, are written.
+    /// Takes what is queued, unless that is more than `most`. For whoever
+    /// holds the pen: what is taken first is written first.
+    pub(super) fn queued(&self, most: usize) -> Option<Vec<Job>> {
+        let mut queue = locked(&self.queue);
+        (queue.jobs.len() <= most).then(|| std::mem::take(&mut queue.jobs))
+    }
+
+    /// Whether something waits to be written.
+    pub(super) fn has_queued(&self) -> bool {
+        !locked(&self.queue).jobs.is_empty()
+    }
+
+    /// The disk has refused these to a task, which holds the pen: nothing more
+    /// is taken, and the writer's thread sees to the rest.
+    pub(super) fn hand_over(&self, mut refused: Vec<Job>) {
+        let mut queue = locked(&self.queue);
+        self.refusing.store(true, Ordering::Release);
+        refused.append(&mut queue.jobs);
+        queue.refused = refused;
+        drop(queue);
+        self.wake_writer();
+    }
+
+    /// So many jobs, up to this number, are written. For whoever holds the
+    /// pen.
     pub(super) fn wrote(&self, jobs: usize, last: u64) {
         self.epoch.load().raise(last);
         self.room.add_permits(jobs);
-        locked(&self.sync).written = last;
-        self.sync_wake.notify_one();
+        let mut sync = locked(&self.sync);
+        sync.written = last;
+        let idle = std::mem::take(&mut sync.idle);
+        drop(sync);
+        if idle {
+            self.sync_wake.notify_one();
+        }
     }
 
     /// Takes no more changes. Returns those that are to be undone: `failed`
@@ -294,7 +356,10 @@ impl Disk {
     /// end.
     pub(super) fn wait_for_unsynced(&self) -> bool {
         let sync = locked(&self.sync);
-        let waited = self.sync_wake.wait_while(sync, |sync| sync.written == sync.synced && !sync.closing);
+        let waited = self.sync_wake.wait_while(sync, |sync| {
+            sync.idle = sync.written == sync.synced && !sync.closing;
+            sync.idle
+        });
         !waited.unwrap_or_else(PoisonError::into_inner).closing
     }
 

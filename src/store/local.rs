@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use super::disk::{Change, Disk, Room, locked};
-use super::{Claim, Left, PinObserver, Receipt, StoreFault};
+use super::{Claim, Left, PinObserver, Receipt, StoreFault, writer};
 use crate::clock::Clock;
 use crate::core::pin::{News, Pin};
 use crate::core::pins::{Claimed, Held, Only, Pins, Repinned};
@@ -141,6 +141,7 @@ impl Local {
             if let Ok(number) = disk.push(change, room) {
                 held.record = number;
                 shard.wrote(key, number);
+                disk.wake_writer();
             }
         }
         Some(self.shown(key, held, false))
@@ -172,6 +173,7 @@ impl Local {
             self.shown(key, held, true)
         });
         drop(shard);
+        self.see_to();
         if claim.is_ok() {
             self.len.fetch_add(1, Relaxed);
         }
@@ -216,6 +218,7 @@ impl Local {
         shard.wrote(key, now.record);
         let claim = self.shown(key, now, true);
         drop(shard);
+        self.see_to();
         self.observer.left(&before.pin, at, Left::Moved);
         Ok(Some(claim))
     }
@@ -237,6 +240,7 @@ impl Local {
             }
         };
         drop(room);
+        self.see_to();
         self.len.fetch_sub(1, Relaxed);
         self.observer.left(&before.pin, at, Left::Ended);
         receipt.settled().await?;
@@ -268,6 +272,9 @@ impl Local {
             ended.push(pin);
         }
         drop(shard);
+        if let Some(disk) = &self.disk {
+            disk.wake_writer();
+        }
         self.len.fetch_sub(ended.len(), Relaxed);
         ended.iter().for_each(|pin| self.observer.left(pin, pin.ends(), Left::Ended));
         ended.len() == SWEEP as usize
@@ -282,6 +289,7 @@ impl Local {
         let Some(mut room) = disk.room_now(1) else { return };
         if disk.push(Change::Clock(offset_ms), &mut room).is_ok() {
             self.noted_ms.store(offset_ms, Relaxed);
+            disk.wake_writer();
         }
     }
 
@@ -307,6 +315,13 @@ impl Local {
         match &self.disk {
             Some(disk) => disk.room().await.map(Some),
             None => Ok(None),
+        }
+    }
+
+    /// Has what was pushed written. Without locks.
+    fn see_to(&self) {
+        if let Some(disk) = &self.disk {
+            writer::see_to(disk);
         }
     }
 

@@ -21,6 +21,7 @@ mod folder;
 mod journal;
 mod load;
 mod local;
+mod pen;
 mod record;
 mod rescue;
 mod undo;
