@@ -27,6 +27,14 @@ mod bare;
 mod calls;
 #[path = "proxy/cost.rs"]
 mod cost;
+#[path = "proxy/document.rs"]
+mod document;
+#[path = "proxy/figures.rs"]
+mod figures;
+#[path = "proxy/kernel.rs"]
+mod kernel;
+#[path = "proxy/latency.rs"]
+mod latency;
 #[path = "proxy/limit.rs"]
 mod limit;
 #[path = "proxy/load.rs"]
@@ -39,6 +47,8 @@ mod options;
 mod origin;
 #[path = "proxy/peers.rs"]
 mod peers;
+#[path = "proxy/plot.rs"]
+mod plot;
 #[path = "proxy/report.rs"]
 mod report;
 #[path = "proxy/rounds.rs"]
@@ -73,13 +83,28 @@ async fn measure(options: &Options) {
         return calls::show(options, folder.path()).await;
     }
     let rivals = options.rivals();
+    let moorgate = rivals.contains(&Kind::Moorgate(Setup::Usual));
     let costs = rounds::costs(options, &rivals, folder.path()).await;
     let mut report = Report { costs, ..Report::default() };
-    if options.wants("W1") && rivals.contains(&Kind::Moorgate(Setup::Usual)) {
+    if moorgate && (options.wants("W1") || options.wants("W6")) {
         report.variants = Some(variants::measure(options, folder.path()).await);
     }
     if options.wants("W5") {
         report.memory = memory::measure(&rivals, folder.path()).await;
     }
-    println!("\n{}", report.text());
+    if options.wants("W7") {
+        report.latency = Some(latency::measure(options, &rivals, folder.path()).await);
+    }
+    if moorgate && options.wants_by_name("reload") {
+        report.reload = Some(latency::reload(options, folder.path()).await);
+    }
+    let sections = report.sections();
+    for (_, text) in &sections {
+        println!("\n{text}");
+    }
+    if options.write {
+        document::write(&sections, options.rounds);
+        plot::write(&report);
+        figures::write(&report);
+    }
 }

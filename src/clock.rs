@@ -116,6 +116,13 @@ fn shift(ms: u64, offset_ms: i64) -> Timestamp {
     Timestamp::from_ms(shifted)
 }
 
+/// The system's monotonic clock, in microseconds: what a service manager
+/// compares with its own reading of it.
+pub(crate) fn monotonic_us() -> u64 {
+    let reading = Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default();
+    u64::try_from(reading.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// Since the Unix epoch; a wall clock before it counts as the epoch.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
 fn wall() -> Duration {

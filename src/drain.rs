@@ -1,8 +1,15 @@
-//! Shutdown in two steps.
+//! Shutdown in two steps, and giving way to another process.
 //!
 //! Owns: the order "take nothing new" ([`Drain::begin`]), the order "drop
-//! what is left" ([`Drain::force`]), and the count of what is still there.
+//! what is left" ([`Drain::force`]), the count of what is still there; and the
+//! order "another process takes what is new" ([`Drain::hand_over`]), before
+//! which nothing is accepted for a moment ([`Drain::pause`]).
 //! Must not know: what is drained, or for how long one waits.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::watch;
 
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,6 +21,41 @@ pub(crate) struct Drain {
     begun: CancellationToken,
     forced: CancellationToken,
     alive: TaskTracker,
+    doors: Doors,
+}
+
+/// Who accepts new connections. Clones are the same.
+#[derive(Clone, Debug)]
+struct Doors {
+    accept: Arc<watch::Sender<Accept>>,
+    given: CancellationToken,
+}
+
+#[derive(Clone, Debug)]
+enum Accept {
+    /// We do.
+    Here,
+    /// Nobody: they wait with the kernel.
+    Nobody,
+    /// Another process does, at these addresses; nobody at others.
+    Elsewhere(Arc<[SocketAddr]>),
+}
+
+impl Default for Doors {
+    fn default() -> Self {
+        Self { accept: Arc::new(watch::Sender::new(Accept::Here)), given: CancellationToken::new() }
+    }
+}
+
+/// What becomes of a listening socket that does not accept at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// It accepts again.
+    Open,
+    /// It has been given to another process, with all that wait at it.
+    Given,
+    /// It closes: those that wait at it are the last.
+    Closing,
 }
 
 /// Held by whatever the end must wait for: a connection, for instance.
@@ -54,6 +96,81 @@ impl Drain {
     /// Ready once [`Self::force`] was called, however long ago.
     pub(crate) async fn forced(&self) {
         self.forced.cancelled().await;
+    }
+
+    /// Nothing is accepted for a moment; what comes waits with the kernel.
+    /// [`Self::resume`] or [`Self::hand_over`] ends it.
+    pub(crate) fn pause(&self) {
+        self.set(Accept::Nobody);
+    }
+
+    /// Connections are accepted again.
+    pub(crate) fn resume(&self) {
+        self.set(Accept::Here);
+    }
+
+    /// Another process accepts at these addresses, and takes new requests.
+    /// From now on [`Self::all_gone`] may come.
+    pub(crate) fn hand_over(&self, sockets: Arc<[SocketAddr]>) {
+        self.set(Accept::Elsewhere(sockets));
+        self.doors.given.cancel();
+        self.alive.close();
+    }
+
+    fn set(&self, to: Accept) {
+        // What was given away does not come back.
+        self.doors.accept.send_if_modified(|accept| {
+            let may = !matches!(accept, Accept::Elsewhere(_));
+            if may {
+                *accept = to;
+            }
+            may
+        });
+    }
+
+    /// Whether another process takes new requests.
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.doors.given.is_cancelled()
+    }
+
+    /// Ready once it does, however long ago.
+    pub(crate) async fn handed_over(&self) {
+        self.doors.given.cancelled().await;
+    }
+
+    /// Ready once nothing is to be accepted.
+    pub(crate) async fn stops_accepting(&self) {
+        let mut accept = self.doors.accept.subscribe();
+        tokio::select! {
+            biased;
+            () = self.begun.cancelled() => {}
+            // The sender is ours, so it is there.
+            _ = accept.wait_for(|accept| !matches!(accept, Accept::Here)) => {}
+        }
+    }
+
+    /// Behind [`Self::stops_accepting`]: what becomes of a listening socket.
+    pub(crate) async fn door(&self, socket: Option<SocketAddr>) -> Door {
+        let mut accept = self.doors.accept.subscribe();
+        tokio::select! {
+            biased;
+            decided = accept.wait_for(|accept| !matches!(accept, Accept::Nobody)) => {
+                match decided.as_deref() {
+                    Ok(Accept::Elsewhere(given)) if socket.is_some_and(|socket| given.contains(&socket)) => {
+                        Door::Given
+                    }
+                    Ok(Accept::Here) if !self.is_begun() => Door::Open,
+                    _ => Door::Closing,
+                }
+            }
+            () = self.begun.cancelled() => Door::Closing,
+        }
+    }
+
+    /// For what serves on while this drains: it ends by itself, but gives way
+    /// to another process with this.
+    pub(crate) fn beside(&self) -> Self {
+        Self { doors: self.doors.clone(), ..Self::default() }
     }
 
     /// [`Self::all_gone`] waits until this is dropped. May be taken after the

@@ -3,14 +3,13 @@
 //! Owns: which part is given what; every long-lived task.
 //! Must not know: any decision about a request.
 
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::Mutex;
 
 use crate::admin;
 use crate::admit::limits::Connections;
@@ -18,21 +17,31 @@ use crate::admit::users::{Entry, Users};
 use crate::clock::{Clock, SystemClock};
 use crate::config::watch::Watch;
 use crate::config::{self, Config, Findings};
-use crate::core::policy::Own;
 use crate::core::secret::Secret;
-use crate::core::time::Timestamp;
-use crate::core::username::Parameters;
 use crate::dial::Dialer;
 use crate::drain::Drain;
 use crate::http1::head::HeadLimits;
 use crate::net::listen;
 use crate::net::resolve::Resolver;
-use crate::serve::{self, Door, Settings, Shared};
+use crate::net::systemd::Manager;
+use crate::observe::instruments::Instruments;
+use crate::serve::{self, Passage, Settings, Shared};
 use crate::state::{Exits, InForce};
-use crate::store::{Left, PinObserver, Store, StoreConfig, StoreError};
+use crate::steer::Steering;
+use crate::steer::reload::{Asked, reloads};
+use crate::store::StoreError;
 
+mod birth;
 mod demo_user;
+mod listeners;
 mod reload;
+mod state;
+mod successor;
+mod upgrade;
+
+pub(crate) use birth::Birth;
+use birth::Image;
+use listeners::{Listeners, Socket};
 
 /// How often forgotten clients' failures are dropped.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -52,7 +61,12 @@ struct Inner {
     /// As it is in force: what a reload can change of it may be replaced.
     config: ArcSwap<Config>,
     shared: Arc<Shared>,
-    reloads: Notify,
+    steering: Arc<Steering>,
+    sockets: Vec<Socket>,
+    manager: Arc<Manager>,
+    image: Option<Image>,
+    /// Held while a new process is to take our place.
+    upgrading: Mutex<()>,
     ended: tokio_util::sync::CancellationToken,
 }
 
@@ -68,6 +82,9 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error("{0}")]
     Listen(String),
+    /// The process whose place this one was to take did not let it.
+    #[error("{0}")]
+    Upgrade(String),
     /// The system refused something else.
     #[error("{what}: {source}")]
     System {
@@ -85,36 +102,70 @@ impl Gateway {
     /// # Errors
     /// Whatever keeps it from starting; nothing is left running then.
     pub async fn start(config: Config) -> Result<Running, StartError> {
+        Self::start_from(config, Birth::default()).await
+    }
+
+    /// The same with what the process was given at its start.
+    pub(crate) async fn start_from(config: Config, birth: Birth) -> Result<Running, StartError> {
         let loaded = config::load_pools(&config)?;
         warn_of(&loaded.warnings);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         let exits = Arc::new(Exits::default());
-        let store = open_store(&config, &clock, &exits)?;
+        let instruments = Arc::new(Instruments::default());
+        let Birth { sockets, predecessor, manager, watchdog, image } = birth;
+        let (kept, mut listeners) = match &predecessor {
+            None => {
+                let kept = state::open(&config, &clock, &exits, &instruments).await?;
+                (kept, Listeners::bind(&config, sockets, true)?)
+            }
+            // What may fail comes before the old process stops for us.
+            Some(predecessor) => {
+                let listeners = Listeners::bind(&config, sockets, false)?;
+                predecessor.state().await?;
+                (state::open(&config, &clock, &exits, &instruments).await?, listeners)
+            }
+        };
         let (entries, demo) = users(&config)?;
-        let (listeners, addresses) = bind(&config)?;
-        let admin = config.admin.map(|address| bind_one(address, &[address])).transpose()?;
-
-        let own = addresses.iter().copied().chain(admin.as_ref().and_then(|l| l.local_addr().ok())).collect();
         let resolver = Resolver::system()
             .map_err(|error| StartError::Listen(format!("names cannot be resolved: {error}")))?;
         let shared = Arc::new(Shared {
-            users: Users::new(&entries, config.limits.auth_failures_per_minute),
+            users: Arc::new(Users::new(&entries, config.limits.auth_failures_per_minute)),
             connections: Connections::new(config.limits.connections, config.limits.connections_per_client),
-            state: InForce::new(loaded.pools, exits, clock.now()),
-            store,
+            state: Arc::new(InForce::new(loaded.pools, exits, kept.switches.clone(), clock.now())),
+            store: kept.store.clone(),
             dialer: Dialer::new(Arc::new(resolver)),
             clock,
             drain: Drain::new(),
-            own: Arc::new(own_addresses(own)),
+            passage: Passage::default(),
+            own: Arc::new(listeners.own()),
+            instruments,
             settings: settings(&config),
         });
+        let (reloads, asked) = reloads();
+        let steering = Arc::new(kept.steering(&shared, reloads));
         let inner = Arc::new(Inner {
             config: ArcSwap::from_pointee(config),
             shared,
-            reloads: Notify::new(),
+            steering,
+            sockets: std::mem::take(&mut listeners.all),
+            manager,
+            image,
+            upgrading: Mutex::default(),
             ended: tokio_util::sync::CancellationToken::new(),
         });
-        inner.spawn(listeners, admin, Watch::new(loaded.watched));
+        let (addresses, doors, left) =
+            (listeners.addresses(), listeners.doors(), listeners.left.split_off(0));
+        inner.spawn(listeners, Watch::new(loaded.watched), asked, watchdog);
+        match predecessor {
+            None => inner.is_service(),
+            Some(predecessor) => {
+                // If it is gone by now, all the more is to be done here.
+                if let Err(error) = predecessor.serving(left).await {
+                    tracing::warn!(%error, "the old process has gone");
+                }
+                tokio::spawn(predecessor.clients(inner.clone(), doors));
+            }
+        }
         Ok(Running { inner, addresses, demo })
     }
 }
@@ -127,54 +178,6 @@ fn settings(config: &Config) -> Settings {
         sessions: config.limits.sessions,
         announce: config.announce,
         via: config.via.then(|| format!("moorgate-{:08x}", rand::random::<u32>())),
-    }
-}
-
-fn open_store(config: &Config, clock: &Arc<dyn Clock>, exits: &Arc<Exits>) -> Result<Store, StartError> {
-    let folder = match &config.sessions.store {
-        config::StoreAt::Memory => None,
-        config::StoreAt::Folder(folder) => Some(folder.clone()),
-    };
-    let durability = match config.sessions.durability {
-        config::Durability::Journal => crate::store::Durability::Journal,
-        config::Durability::Fsync => crate::store::Durability::Fsync,
-    };
-    let observer = Arc::new(Ledger(exits.clone()));
-    let (store, report) = Store::open(StoreConfig { folder, durability }, clock.clone(), observer)?;
-    for damage in &report.damage {
-        log_damage(damage);
-    }
-    tracing::info!(pins = report.pins, ended = report.ended, "state opened");
-    Ok(store)
-}
-
-fn log_damage(damage: &crate::store::Damage) {
-    tracing::error!(
-        code = "state_damaged",
-        file = %damage.file.display(),
-        lost = damage.lost.as_str(),
-        "state_damaged"
-    );
-}
-
-/// Tells the exits' counts what the store does.
-struct Ledger(Arc<Exits>);
-
-impl PinObserver for Ledger {
-    fn loaded(&self, pin: &crate::core::pin::Pin) {
-        self.0.loaded(pin);
-    }
-
-    fn left(&self, pin: &crate::core::pin::Pin, at: Timestamp, why: Left) {
-        self.0.left(pin, (why == Left::Ended).then_some(at));
-    }
-
-    fn rested(&self, exit: &crate::core::pin::ExitName, _: &crate::core::pin::Variant, until: Timestamp) {
-        self.0.rested(exit, until);
-    }
-
-    fn damaged(&self, damage: &crate::store::Damage) {
-        log_damage(damage);
     }
 }
 
@@ -201,77 +204,40 @@ fn users(config: &Config) -> Result<(Vec<Entry>, Option<Secret>), StartError> {
     if !entries.is_empty() {
         return Ok((entries, None));
     }
-    let folder: Option<PathBuf> = match &config.sessions.store {
-        config::StoreAt::Folder(folder) => Some(folder.clone()),
-        config::StoreAt::Memory => None,
-    };
-    let secret = demo_user::secret(folder.as_deref())
+    let secret = demo_user::secret(state::folder(config).as_deref())
         .map_err(|source| StartError::System { what: "the secret of user demo cannot be kept", source })?;
     entries.push(demo_user::entry(&secret));
     Ok((entries, Some(secret)))
 }
 
-type Listeners = Vec<(TcpListener, Arc<Door>)>;
-
-fn bind(config: &Config) -> Result<(Listeners, Vec<SocketAddr>), StartError> {
-    let all: Vec<_> = config.listeners.iter().flat_map(|listener| &listener.binds).copied().collect();
-    let mut listeners = Vec::new();
-    let mut addresses = Vec::new();
-    for listener in &config.listeners {
-        let door = Arc::new(Door { defaults: defaults(&listener.defaults) });
-        for address in &listener.binds {
-            let socket = bind_one(*address, &all)?;
-            let bound = socket
-                .local_addr()
-                .map_err(|source| StartError::System { what: "a listener has no address", source })?;
-            addresses.push(bound);
-            listeners.push((socket, door.clone()));
-        }
-    }
-    Ok((listeners, addresses))
-}
-
-fn bind_one(address: SocketAddr, all: &[SocketAddr]) -> Result<TcpListener, StartError> {
-    listen::bind(address, all).map_err(|error| StartError::Listen(error.to_string()))
-}
-
-fn defaults(written: &config::Defaults) -> Parameters {
-    use crate::core::pool::NameRef;
-    Parameters {
-        session: None,
-        ttl: written.ttl,
-        idle: written.idle,
-        pool: written.pool.as_deref().map(|name| NameRef::Exact(name.into())),
-        failover: written.failover,
-        exit: None,
-        labels: written.labels.iter().map(|(key, value)| (key, value.into())).collect(),
-    }
-}
-
-/// All by which a client could reach us: a listener on every address is found
-/// at each of the host's.
-fn own_addresses(sockets: Vec<SocketAddr>) -> Own {
-    let everywhere = sockets.iter().any(|socket| socket.ip().is_unspecified());
-    let local: Vec<IpAddr> = if everywhere {
-        let interfaces = if_addrs::get_if_addrs().unwrap_or_default();
-        interfaces.iter().map(if_addrs::Interface::ip).collect()
-    } else {
-        Vec::new()
-    };
-    Own::new(sockets, local)
-}
-
 impl Inner {
-    fn spawn(self: &Arc<Self>, listeners: Listeners, admin: Option<TcpListener>, watch: Watch) {
-        for (listener, door) in listeners {
+    fn spawn(self: &Arc<Self>, listeners: Listeners, watch: Watch, asked: Asked, watchdog: Option<Duration>) {
+        for (listener, door) in listeners.clients {
             log_listening(&listener, "http");
             let shared = self.shared.clone();
             let serve = move |wire, peer| serve::serve(shared, door, wire, peer);
             tokio::spawn(listen::run(listener, self.shared.drain.clone(), serve));
         }
-        if let Some(listener) = admin {
+        if let Some(listener) = listeners.admin {
             log_listening(&listener, "admin");
-            self.until_end(admin::serve(listener, self.shared.drain.clone()));
+            let token = self.config.load().admin.as_ref().and_then(|admin| admin.token.clone());
+            let desk = admin::Desk {
+                steering: self.steering.clone(),
+                users: self.shared.users.clone(),
+                connections: self.shared.connections.clone(),
+                drain: self.shared.drain.clone(),
+            };
+            self.until_end(admin::serve(listener, desk, token));
+        }
+        if let Some(time) = watchdog {
+            let manager = self.manager.clone();
+            self.until_end(async move {
+                let mut tick = tokio::time::interval(time / 2);
+                loop {
+                    tick.tick().await;
+                    manager.alive();
+                }
+            });
         }
         let shared = self.shared.clone();
         self.until_end(async move { shared.store.keep().await });
@@ -284,7 +250,14 @@ impl Inner {
             }
         });
         let inner = self.clone();
-        self.until_end(async move { inner.watch(watch).await });
+        self.until_end(async move { inner.watch(watch, asked).await });
+    }
+
+    /// This process is the service: clients come here, and signals.
+    fn is_service(&self) {
+        if !self.shared.drain.is_begun() {
+            self.manager.ready();
+        }
     }
 
     /// Runs a task that ends with the gateway.
@@ -331,7 +304,13 @@ impl Running {
 
     /// Reads users and pools again; the log says what came of it.
     pub fn reload(&self) {
-        self.inner.reloads.notify_one();
+        self.inner.steering.reloads.ask();
+    }
+
+    /// Starts the program anew and gives way to it; the log says what came of
+    /// it. Only for a gateway that the command line started.
+    pub fn upgrade(&self) {
+        tokio::spawn(self.inner.clone().upgrade());
     }
 
     /// Takes no new connections, closes idle ones, and ends when the others
@@ -339,6 +318,7 @@ impl Running {
     pub fn drain(&self) {
         if !self.inner.shared.drain.is_begun() {
             tracing::info!("draining");
+            self.inner.manager.stopping();
             self.inner.shared.drain.begin();
             tokio::spawn(self.inner.clone().end());
         }

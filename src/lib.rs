@@ -48,6 +48,7 @@ pub(crate) mod relay;
 pub(crate) mod serve;
 #[doc(hidden)]
 pub mod state;
+pub(crate) mod steer;
 #[doc(hidden)]
 pub mod store;
 

@@ -31,26 +31,8 @@ pub(crate) fn resident(pid: u32) -> u64 {
     tree(pid).iter().map(of).sum::<u64>() * 1024
 }
 
-/// What the whole machine's kernel holds, in bytes.
-#[derive(Clone, Copy)]
-pub(crate) struct Kernel {
-    /// Sockets, descriptors and their like: a tunnel's four sockets are half
-    /// the proxy's, half the client's and the origin's.
-    pub(crate) shared: u64,
-    /// Stacks of threads and page tables: the proxy's alone, since nothing
-    /// else starts a thread meanwhile.
-    pub(crate) own: u64,
-}
-
-impl Kernel {
-    pub(crate) fn now() -> Self {
-        let of = |keys: &[&str]| kib_of("/proc/meminfo", keys) * 1024;
-        Self { shared: of(&["Slab"]), own: of(&["KernelStack", "PageTables"]) }
-    }
-}
-
 /// The sum of the lines `Key: n kB` with these keys.
-fn kib_of(path: &str, keys: &[&str]) -> u64 {
+pub(crate) fn kib_of(path: &str, keys: &[&str]) -> u64 {
     let text = fs::read_to_string(path).unwrap_or_default();
     let wanted = |line: &&str| line.split(':').next().is_some_and(|key| keys.contains(&key));
     let value = |line: &str| line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok();

@@ -23,6 +23,7 @@ use std::net::SocketAddr;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::OwnedFd;
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, sockopt};
 
 use self::flow::{Flow, Moved, Shared};
@@ -102,7 +103,11 @@ pub(crate) fn run(address: SocketAddr, upstream: Option<SocketAddr>) -> ! {
     };
     let mut events = Vec::with_capacity(EVENTS);
     loop {
-        epoll::wait(&relay.epoll, spare_capacity(&mut events), None).expect("events");
+        match epoll::wait(&relay.epoll, spare_capacity(&mut events), None) {
+            // Who traces it interrupts it.
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => panic!("no events: {error}"),
+        }
         for event in events.drain(..) {
             match event.data.u64() {
                 LISTENER => relay.accept(),
@@ -245,7 +250,7 @@ fn connect(to: SocketAddr) -> Option<OwnedFd> {
     let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None).ok()?;
     sockopt::set_tcp_nodelay(&socket, true).ok()?;
     match rustix::net::connect(&socket, &to) {
-        Ok(()) | Err(rustix::io::Errno::INPROGRESS) => Some(socket),
+        Ok(()) | Err(Errno::INPROGRESS) => Some(socket),
         Err(_) => None,
     }
 }

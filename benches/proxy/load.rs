@@ -16,6 +16,8 @@ use crate::peers::SECRET;
 
 #[path = "load/bulk.rs"]
 pub(crate) mod bulk;
+#[path = "load/open.rs"]
+pub(crate) mod open;
 #[path = "load/plain.rs"]
 pub(crate) mod plain;
 #[path = "load/short.rs"]

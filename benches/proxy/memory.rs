@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::cost::{self, Kernel};
+use crate::kernel::Account;
 use crate::load::{AT_ONCE, Meter, Through, short};
 use crate::origin::Service;
 use crate::peers::{Kind, Peer};
@@ -17,7 +17,7 @@ const TUNNELS: u64 = 9_000;
 /// Each tunnel has carried its bytes by then, and each that closed is gone.
 const SETTLE: Duration = Duration::from_secs(1);
 /// How long they are watched while they do nothing.
-const WATCHED: Duration = Duration::from_secs(3);
+const WATCHED: Duration = Duration::from_secs(1);
 
 /// What was found of one proxy.
 pub(crate) struct Memory {
@@ -26,8 +26,11 @@ pub(crate) struct Memory {
     pub(crate) resident: f64,
     /// Bytes of a tunnel, in the kernel.
     pub(crate) kernel: f64,
-    /// CPU while all were idle, in microseconds a second.
-    pub(crate) idle_micros: f64,
+    /// Whether the kernel's part is as the kernel counts it, and no estimate.
+    pub(crate) exact: bool,
+    /// CPU while there was no tunnel, and while all were idle, in microseconds
+    /// a second.
+    pub(crate) idle: (f64, f64),
     /// Resident bytes after all have closed, more than at the start.
     pub(crate) left: f64,
 }
@@ -36,37 +39,45 @@ pub(crate) struct Memory {
 pub(crate) async fn measure(rivals: &[Kind], folder: &Path) -> Vec<Memory> {
     let mut found = Vec::new();
     for kind in rivals.iter().filter(|kind| kind.serves(Service::Short)) {
-        let peer = kind.start(&folder.join(format!("memory-{}", found.len())));
-        found.push(one(&peer).await);
+        let mut peer = kind.start(&folder.join(format!("memory-{}", found.len())));
+        let account = Account::open(peer.pid());
+        found.push(one(&peer, &account).await);
+        peer.stop();
         eprint!(".");
     }
     found
 }
 
-async fn one(peer: &Peer) -> Memory {
+async fn one(peer: &Peer, account: &Account) -> Memory {
     let through = peer.through(name_for(peer.kind, Load::Tunnels(TUNNELS)));
     // What is made once is made by then.
     drop(open(through, 64).await);
     tokio::time::sleep(SETTLE).await;
-    let (resident, kernel) = (cost::resident(peer.pid()), Kernel::now());
+    let nothing = watch(peer).await;
+    let before = account.now();
     let tunnels = open(through, TUNNELS).await;
     tokio::time::sleep(SETTLE).await;
-    let (full, kernel_full) = (cost::resident(peer.pid()), Kernel::now());
+    let full = account.now();
+    let all = watch(peer).await;
+    drop(tunnels);
+    tokio::time::sleep(SETTLE).await;
+    Memory {
+        name: peer.name.clone(),
+        resident: full.resident_since(before) / TUNNELS as f64,
+        kernel: full.kernel_since(before) / TUNNELS as f64,
+        exact: account.is_exact(),
+        idle: (nothing, all),
+        left: account.now().resident_since(before),
+    }
+}
+
+/// CPU of a proxy that has nothing to do, in microseconds a second.
+async fn watch(peer: &Peer) -> f64 {
     let mut meter = Meter::new(peer.pid());
     meter.begin();
     tokio::time::sleep(WATCHED).await;
     meter.end().await;
-    drop(tunnels);
-    tokio::time::sleep(SETTLE).await;
-    let grown = |before: u64, after: u64| after as f64 - before as f64;
-    let each = |before: u64, after: u64| grown(before, after) / TUNNELS as f64;
-    Memory {
-        name: peer.name.clone(),
-        resident: each(resident, full),
-        kernel: each(kernel.shared, kernel_full.shared) / 2.0 + each(kernel.own, kernel_full.own),
-        idle_micros: meter.seconds() * 1e6 / WATCHED.as_secs_f64(),
-        left: grown(resident, cost::resident(peer.pid())),
-    }
+    meter.seconds() * 1e6 / WATCHED.as_secs_f64()
 }
 
 /// So many tunnels that have carried their bytes and stay.

@@ -15,6 +15,7 @@ pub(crate) enum Role {
 /// How much is measured.
 pub(crate) struct Options {
     pub(crate) rounds: usize,
+    pub(crate) write: bool,
     pub(crate) calls: bool,
     only: Vec<String>,
     workloads: Vec<String>,
@@ -50,6 +51,7 @@ impl Options {
         has("--bench").then(|| Self {
             rounds: value("--rounds")
                 .map_or(ROUNDS, |rounds| rounds.parse().expect("--rounds takes a number")),
+            write: has("--write"),
             calls: has("--calls"),
             only: list("--only"),
             workloads: list("--workloads"),
@@ -59,6 +61,11 @@ impl Options {
     /// Whether a workload is wanted, `W1` say.
     pub(crate) fn wants(&self, group: &str) -> bool {
         self.workloads.is_empty() || self.workloads.contains(&group.to_lowercase())
+    }
+
+    /// Whether one is wanted that has to be asked for.
+    pub(crate) fn wants_by_name(&self, group: &str) -> bool {
+        self.workloads.iter().any(|wanted| wanted == group)
     }
 
     /// What is compared, as far as it is installed and wanted; the limit first.

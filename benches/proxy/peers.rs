@@ -4,7 +4,7 @@
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -50,6 +50,10 @@ pub(crate) enum Setup {
     Addresses,
     /// Its exit is an HTTP proxy: the limit.
     Upstream,
+    /// Set up as usual, for many live sessions.
+    Full,
+    /// It has a thousand other pools, with a hundred exits each.
+    Large,
 }
 
 /// A proxy that runs; it ends with this.
@@ -60,6 +64,8 @@ pub(crate) struct Peer {
     addresses: [SocketAddr; 4],
     child: Child,
     origin: Origin,
+    folder: PathBuf,
+    log: PathBuf,
     /// What it sends its tunnels through.
     _upstream: Option<Box<Self>>,
 }
@@ -136,12 +142,14 @@ impl Kind {
             Self::Squid => others::squid(folder, one),
             Self::Tinyproxy => others::tinyproxy(folder, one),
         };
-        let log = File::create(folder.join("log")).expect("a file of our own");
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
+        let log = folder.join("log");
+        let file = File::create(&log).expect("a file of our own");
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn();
         let child = child.unwrap_or_else(|error| panic!("{self:?} does not start: {error}"));
         let name = self.name().expect("it is installed");
-        let mut peer = Peer { kind: self, name, addresses, child, origin, _upstream: upstream };
-        peer.wait(&folder.join("log"));
+        let folder = folder.to_owned();
+        let mut peer = Peer { kind: self, name, addresses, child, origin, folder, log, _upstream: upstream };
+        peer.wait();
         peer
     }
 }
@@ -151,18 +159,34 @@ impl Peer {
         self.child.id()
     }
 
+    /// What it has written on its standard error.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Writes what [`Self::reload`] will put in force.
+    pub(crate) fn prepare_reload(&self, turn: usize) {
+        moorgate::write_pools(&self.folder, turn);
+    }
+
+    /// Has a Moorgate read its many pools again.
+    pub(crate) fn reload(&self) {
+        moorgate::put_pools(&self.folder);
+        let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
+        rustix::process::kill_process(pid.expect("it runs"), rustix::process::Signal::HUP).expect("it runs");
+    }
+
     pub(crate) fn through(&self, name: Name) -> Through {
         Through { proxy: self.addresses, origin: self.origin.addresses, told: self.kind.is_told(), name }
     }
 
-    fn wait(&mut self, log: &Path) {
+    fn wait(&mut self) {
         for _ in 0..200 {
             if TcpStream::connect(self.addresses[Service::Http as usize]).is_ok() {
                 return;
             }
             if let Ok(Some(status)) = self.child.try_wait() {
-                let log = fs::read_to_string(log).unwrap_or_default();
-                panic!("{} has ended: {status}\n{log}", self.name);
+                panic!("{} has ended: {status}\n{}", self.name, self.log());
             }
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -171,7 +195,10 @@ impl Peer {
 
     /// As it wishes to end, for it may have processes of its own; or else at
     /// once.
-    fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
         let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
         let _ = rustix::process::kill_process(pid.expect("it runs"), rustix::process::Signal::TERM);
         for _ in 0..40 {

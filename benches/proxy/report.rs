@@ -1,36 +1,36 @@
-//! The tables.
+//! The tables: what was found, in words and figures.
 
 use std::fmt::Write as _;
 
+use crate::latency::{Latency, P99, RATE, Reload};
 use crate::memory::Memory;
 use crate::peers::{Kind, Setup};
 use crate::rounds::Costs;
-use crate::samples::Samples;
-use crate::variants::VARIANTS;
+use crate::variants::{FRESH, USUAL, VARIANTS, Variants};
 use crate::workloads::Unit;
 
 /// All of all that was wanted.
 #[derive(Default)]
 pub(crate) struct Report {
     pub(crate) costs: Option<Costs>,
-    pub(crate) variants: Option<Samples>,
+    pub(crate) variants: Option<Variants>,
     pub(crate) memory: Vec<Memory>,
+    pub(crate) latency: Option<Latency>,
+    pub(crate) reload: Option<Reload>,
 }
 
 impl Report {
-    /// As Markdown.
-    pub(crate) fn text(&self) -> String {
-        let mut text = String::new();
-        if let Some(costs) = &self.costs {
-            text.push_str(&costs_table(costs));
-        }
-        if let Some(samples) = &self.variants {
-            text.push_str(&variants_table(samples));
-        }
-        if !self.memory.is_empty() {
-            text.push_str(&memory_table(&self.memory));
-        }
-        text
+    /// Each table, in Markdown, and the place in the document that it has.
+    pub(crate) fn sections(&self) -> Vec<(&'static str, String)> {
+        let memory = Some(&self.memory).filter(|memory| !memory.is_empty());
+        let all = [
+            ("costs", self.costs.as_ref().map(costs_table)),
+            ("variants", self.variants.as_ref().map(variants_table)),
+            ("memory", memory.map(|memory| memory_table(memory))),
+            ("latency", self.latency.as_ref().map(latency_table)),
+            ("reload", self.reload.as_ref().map(reload_table)),
+        ];
+        all.into_iter().filter_map(|(place, text)| Some((place, text?))).collect()
     }
 }
 
@@ -51,10 +51,22 @@ fn costs_table(costs: &Costs) -> String {
                 (Some(_), _) => ours(*kind, costs.samples.ratio(this, (workload.what, Kind::Limit))),
             });
         }
-        row.push(format!("≤ {:.2}", workload.goal));
+        let moorgate = (workload.what, Kind::Moorgate(Setup::Usual));
+        row.push(goal(workload.goal, costs.samples.ratio(moorgate, (workload.what, Kind::Limit))));
         row
     });
     table(&head, rows)
+}
+
+/// A goal, and whether it is met.
+fn goal(limit: f64, ratio: Option<f64>) -> String {
+    // As it is shown, not as it is calculated.
+    let missed = ratio.is_some_and(|ratio| (ratio * 100.0).round() > (limit * 100.0).round());
+    most(&format!("{limit:.2}"), missed)
+}
+
+fn most(figure: &str, missed: bool) -> String {
+    format!("≤ {figure}{}", if missed { ", missed" } else { "" })
 }
 
 /// Moorgate's figure stands out.
@@ -63,33 +75,52 @@ fn ours(kind: Kind, ratio: Option<f64>) -> String {
     if kind == Kind::Moorgate(Setup::Usual) { format!("**{ratio:.2}**") } else { format!("{ratio:.2}") }
 }
 
-fn variants_table(samples: &Samples) -> String {
+fn variants_table(Variants { samples, pin_bytes }: &Variants) -> String {
     let head = ["W1 with", "µs", "to", "ratio", "goal"].map(str::to_owned);
-    let rows = VARIANTS.iter().map(|variant| {
-        let to = VARIANTS.iter().find(|other| other.what == variant.to).expect("it is one of them");
-        let ratio = samples.ratio((variant.what, variant.kind), (to.what, to.kind));
-        let itself = variant.what == variant.to;
-        vec![
-            variant.what.to_owned(),
-            samples.median(variant.what, variant.kind).map_or_else(dash, |figure| format!("{figure:.1}")),
-            if itself { dash() } else { variant.to.to_owned() },
-            if itself { dash() } else { ratio.map_or_else(dash, |ratio| format!("**{ratio:.2}**")) },
-            variant.goal.map_or_else(dash, |goal| format!("≤ {goal:.2}")),
-        ]
-    });
-    table(&head, rows)
+    let mut rows: Vec<_> = VARIANTS
+        .iter()
+        .map(|variant| {
+            let to = VARIANTS.iter().find(|other| other.what == variant.to).expect("it is one of them");
+            let ratio = samples.ratio((variant.what, variant.kind), (to.what, to.kind));
+            let itself = variant.what == variant.to;
+            vec![
+                variant.what.to_owned(),
+                samples.median(variant.what, variant.kind).map_or_else(dash, |figure| format!("{figure:.1}")),
+                if itself { dash() } else { variant.to.to_owned() },
+                if itself { dash() } else { ratio.map_or_else(dash, |ratio| format!("**{ratio:.2}**")) },
+                variant.goal.map_or_else(dash, |most| goal(most, ratio)),
+            ]
+        })
+        .collect();
+    let kind = Kind::Moorgate(Setup::Usual);
+    let more = samples.difference((FRESH, kind), (USUAL, kind)).unwrap_or(f64::NAN);
+    rows.push(
+        ["a new pin", "", USUAL, &format!("**{more:+.1} µs**"), "≤ +6.0 µs"].map(str::to_owned).to_vec(),
+    );
+    let bytes = format!("**{pin_bytes:.0} bytes**");
+    rows.push(
+        ["memory of a pin", "", "", &bytes, &most("200 bytes", *pin_bytes > 200.5)]
+            .map(str::to_owned)
+            .to_vec(),
+    );
+    table(&head, rows.into_iter())
 }
 
 fn memory_table(found: &[Memory]) -> String {
+    let kernel = if found.iter().all(|memory| memory.exact) {
+        "kernel's part, KiB"
+    } else {
+        "kernel's part, about, KiB"
+    };
     let head = [
         "W5, an idle tunnel",
         "resident, KiB",
-        "kernel's part, KiB",
+        kernel,
         "both, KiB",
-        "CPU while idle, µs/s",
+        "CPU without any, µs/s",
+        "CPU with all, µs/s",
         "left after all closed, MB",
-    ]
-    .map(str::to_owned);
+    ];
     let rows = found.iter().map(|memory| {
         let kib = |bytes: f64| format!("{:.1}", bytes / 1024.0);
         vec![
@@ -97,23 +128,50 @@ fn memory_table(found: &[Memory]) -> String {
             kib(memory.resident),
             kib(memory.kernel),
             kib(memory.resident + memory.kernel),
-            format!("{:.0}", memory.idle_micros),
+            format!("{:.0}", memory.idle.0),
+            format!("{:.0}", memory.idle.1),
             format!("{:.1}", memory.left / 1e6),
         ]
     });
+    let goal = ["goal", "", "", "≤ 7.5", "", "as without", "≤ 20"].map(str::to_owned).to_vec();
+    table(&head.map(str::to_owned), rows.chain([goal]))
+}
+
+fn latency_table(Latency { kinds, samples }: &Latency) -> String {
+    let head = ["W7", "tunnels a second", "p99, µs", "to the limit"].map(str::to_owned);
+    let rows = kinds.iter().map(|(kind, name)| {
+        let figure = |row| samples.median(row, *kind).map_or_else(dash, |figure| format!("{figure:.0}"));
+        let ratio = samples.ratio((P99, *kind), (P99, Kind::Limit));
+        vec![name.clone(), figure(RATE), figure(P99), ours(*kind, ratio)]
+    });
     table(&head, rows)
+}
+
+fn reload_table(reload: &Reload) -> String {
+    let head = ["100,000 exits in 1,000 pools", "", "goal"].map(str::to_owned);
+    let rows = [
+        ("p99 of W1 without a reload", format!("{:.0} µs", reload.without), dash()),
+        ("p99 of W1 during a reload", format!("{:.0} µs", reload.with), dash()),
+        ("ratio", format!("**{:.2}**", reload.ratio), goal(1.2, Some(reload.ratio))),
+        (
+            "a reload, from the signal to the log",
+            format!("{:.0} ms", reload.took_ms),
+            "≤ 1,000 ms".to_owned(),
+        ),
+        ("CPU of a reload", format!("{:.0} ms", reload.cpu_ms), dash()),
+    ];
+    table(&head, rows.into_iter().map(|(what, figure, goal)| vec![what.to_owned(), figure, goal]))
 }
 
 fn dash() -> String {
     "–".to_owned()
 }
 
-/// In Markdown, with an empty line behind it.
-fn table(head: &[String], rows: impl Iterator<Item = Vec<String>>) -> String {
+/// In Markdown.
+pub(crate) fn table(head: &[String], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut text = format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(head.len()));
     for row in rows {
         writeln!(text, "| {} |", row.join(" | ")).expect("a string takes all");
     }
-    text.push('\n');
     text
 }

@@ -25,9 +25,15 @@ impl Samples {
         let (this, to) = (self.rows.get(&this)?, self.rows.get(&to)?);
         median(this.iter().zip(to).map(|(this, to)| this / to).collect())
     }
+
+    /// The middle of the differences of each round.
+    pub(crate) fn difference(&self, this: (&'static str, Kind), to: (&'static str, Kind)) -> Option<f64> {
+        let (this, to) = (self.rows.get(&this)?, self.rows.get(&to)?);
+        median(this.iter().zip(to).map(|(this, to)| this - to).collect())
+    }
 }
 
-fn median(mut figures: Vec<f64>) -> Option<f64> {
+pub(crate) fn median(mut figures: Vec<f64>) -> Option<f64> {
     figures.sort_by(f64::total_cmp);
     let middle = figures.len() / 2;
     let upper = *figures.get(middle)?;

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::load::{Name, Through};
+use crate::cost;
+use crate::load::{Name, plain};
 use crate::options::Options;
 use crate::peers::{Kind, Peer, Setup, USER};
 use crate::samples::Samples;
@@ -20,19 +21,24 @@ pub(crate) struct Variant {
     pub(crate) goal: Option<f64>,
 }
 
-const USUAL: &str = "a live session among few";
+pub(crate) const USUAL: &str = "a live session among few";
+pub(crate) const FRESH: &str = "a new session each";
+const FREE: &str = "no session";
 const UPSTREAM_LIMIT: &str = "limit, through an upstream HTTP proxy";
 const TUNNELS: u64 = 1_000;
+/// Live sessions of the row that has many.
+const SESSIONS: u64 = 100_000;
 
-pub(crate) const VARIANTS: [Variant; 8] = [
+pub(crate) const VARIANTS: [Variant; 9] = [
     Variant { what: USUAL, to: USUAL, kind: Kind::Moorgate(Setup::Usual), name: live, goal: None },
-    Variant { what: "no session", to: USUAL, kind: Kind::Moorgate(Setup::Usual), name: none, goal: None },
+    Variant { what: FREE, to: USUAL, kind: Kind::Moorgate(Setup::Usual), name: none, goal: None },
+    Variant { what: FRESH, to: USUAL, kind: Kind::Moorgate(Setup::Usual), name: fresh, goal: None },
     Variant {
-        what: "a new session each",
-        to: USUAL,
-        kind: Kind::Moorgate(Setup::Usual),
-        name: fresh,
-        goal: None,
+        what: "100,000 live sessions",
+        to: FREE,
+        kind: Kind::Moorgate(Setup::Full),
+        name: filled,
+        goal: Some(1.02),
     },
     Variant {
         what: "access log on",
@@ -69,26 +75,50 @@ fn fresh(_: u64) -> String {
     format!("{USER}-session-{:016x}-ttl-1h", rand::random::<u64>())
 }
 
-/// Microseconds of CPU for each tunnel, in interleaved rounds.
-pub(crate) async fn measure(options: &Options, folder: &Path) -> Samples {
+/// One of many live sessions, in no order that a cache would like.
+fn filled(n: u64) -> String {
+    format!("{USER}-session-{:08}-ttl-1h", n * 7_919 % SESSIONS)
+}
+
+/// What was found.
+pub(crate) struct Variants {
+    /// Microseconds of CPU for each tunnel.
+    pub(crate) samples: Samples,
+    /// Bytes that a live session holds in the process.
+    pub(crate) pin_bytes: f64,
+}
+
+/// In interleaved rounds.
+pub(crate) async fn measure(options: &Options, folder: &Path) -> Variants {
     let mut peers: Vec<Peer> = Vec::new();
     for variant in &VARIANTS {
         if peers.iter().all(|peer| peer.kind != variant.kind) {
             peers.push(variant.kind.start(&folder.join(format!("variant-{}", peers.len()))));
         }
     }
+    let of = |kind: Kind| peers.iter().find(|peer| peer.kind == kind).expect("it was started");
+    let pin_bytes = fill(of(Kind::Moorgate(Setup::Full))).await;
     let mut samples = Samples::default();
     // The first round only warms up.
     for round in 0..=options.rounds {
         for variant in &VARIANTS {
-            let peer = peers.iter().find(|peer| peer.kind == variant.kind).expect("it was started");
-            let through: Through = peer.through(variant.name);
-            let figure = Load::Tunnels(TUNNELS).run(through, peer.pid()).await;
+            let peer = of(variant.kind);
+            let figure = Load::Tunnels(TUNNELS).run(peer.through(variant.name), peer.pid()).await;
             if round > 0 {
                 samples.push(variant.what, variant.kind, figure);
             }
         }
         eprint!(".");
     }
-    samples
+    Variants { samples, pin_bytes }
+}
+
+/// Makes the many sessions; what each holds.
+async fn fill(peer: &Peer) -> f64 {
+    let get = |all| Load::Plain(plain::Request::Get(1), all);
+    // What is made once is made by then.
+    get(2_000).run(peer.through(none), peer.pid()).await;
+    let before = cost::resident(peer.pid());
+    get(SESSIONS).run(peer.through(filled), peer.pid()).await;
+    (cost::resident(peer.pid()) as f64 - before as f64) / SESSIONS as f64
 }

@@ -70,6 +70,11 @@ impl Connections {
         Ok(guard)
     }
 
+    /// How many there are.
+    pub(crate) fn open(&self) -> u32 {
+        self.open.load(Ordering::Relaxed)
+    }
+
     /// Leave to tell a connection that it is refused; none where too many are
     /// being told.
     pub(crate) fn refuse(self: &Arc<Self>) -> Option<Refusal> {

@@ -87,6 +87,14 @@ impl Users {
         self.accounts.store(Arc::new(Accounts { by_name, cost }));
     }
 
+    /// Every account in force, by name.
+    pub(crate) fn accounts(&self) -> Vec<Arc<Account>> {
+        let accounts = self.accounts.load();
+        let mut all: Vec<_> = accounts.by_name.values().map(|user| user.account.clone()).collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+
     /// Proves the caller by the value of its `Proxy-Authorization` field.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, ConfigSource};
-use crate::gateway::{Gateway, Running};
+use crate::gateway::{Birth, Gateway, Running};
 use crate::observe::log;
 
 /// What a runtime that is left behind may still take to end.
@@ -54,7 +54,13 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     // A limit of file sizes is a disk that refuses, not a reason to die.
     let _full = signal(SignalKind::from_raw(libc::SIGXFSZ))?;
-    let running = Gateway::start(config).await?;
+    let mut replace = signal(SignalKind::user_defined2())?;
+    let start = async { Gateway::start_from(config, Birth::of_process().await?).await };
+    let running = tokio::select! {
+        running = start => running?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
     quick_start(&running);
     let mut draining = false;
     loop {
@@ -62,6 +68,10 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             () = running.wait() => return Ok(()),
             _ = hangup.recv() => {
                 running.reload();
+                continue;
+            }
+            _ = replace.recv() => {
+                running.upgrade();
                 continue;
             }
             _ = terminate.recv() => {}

@@ -5,7 +5,7 @@
 
 use std::fmt::{self, Write};
 
-use super::{Config, Durability, Listener, Password, StoreAt, User};
+use super::{Admin, Config, Durability, Listener, Password, StoreAt, User};
 use crate::core::exit::{Exit, Mode, Scheme, Trust, Via};
 use crate::core::pool::{Failover, Placement, Pool, Pools, Rotation};
 
@@ -20,8 +20,9 @@ pub(crate) fn describe(config: &Config, pools: &Pools) -> String {
 fn write(out: &mut String, config: &Config, pools: &Pools) -> fmt::Result {
     writeln!(out, "listeners")?;
     config.listeners.iter().try_for_each(|listener| write_listener(out, listener))?;
-    match config.admin {
-        Some(admin) => writeln!(out, "admin\n  {admin}")?,
+    match &config.admin {
+        Some(Admin { bind, token: None }) => writeln!(out, "admin\n  {bind}")?,
+        Some(Admin { bind, token: Some(_) }) => writeln!(out, "admin\n  {bind}, with a token")?,
         None => writeln!(out, "admin\n  none")?,
     }
     writeln!(out, "users")?;

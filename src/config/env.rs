@@ -1,6 +1,7 @@
 //! `${NAME}` in a string of a file.
 //!
-//! Owns: the only reading of the process's environment.
+//! Owns: the only reading of the process's environment, and what whoever
+//! started the process left there for it ([`Start`]).
 //! Must not know: what the strings are for; any of them may be a secret.
 
 use crate::core::secret::Secret;
@@ -9,6 +10,50 @@ use crate::core::secret::Secret;
 pub(crate) struct Environment(Box<Lookup>);
 
 type Lookup = dyn Fn(&str) -> Result<String, Absent> + Send + Sync;
+
+/// Set for a process that takes another's place: the version of what they say
+/// to each other.
+pub(crate) const UPGRADE: &str = "MOORGATE_UPGRADE";
+
+/// Variables that are meant for one process, not for those that it starts.
+pub(crate) const OF_ONE_PROCESS: [&str; 4] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "WATCHDOG_PID"];
+
+/// What whoever started this process left in the environment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Start {
+    /// [`UPGRADE`].
+    pub(crate) upgrade: Option<String>,
+    /// The names of passed descriptors, in their order; a name may be empty.
+    pub(crate) passed: Vec<String>,
+    /// Where the service manager listens.
+    pub(crate) manager: Option<String>,
+    /// The service manager wants to hear of us within this time, again and
+    /// again.
+    pub(crate) watchdog: Option<std::time::Duration>,
+}
+
+impl Start {
+    /// Of the process with this id.
+    pub(crate) fn read(env: &Environment, pid: u32) -> Self {
+        let var = |name: &str| (env.0)(name).ok().filter(|value| !value.is_empty());
+        let number = |name: &str| var(name)?.parse::<u64>().ok();
+        let upgrade = var(UPGRADE);
+        // What was passed to another process is none of ours.
+        let ours = number("LISTEN_PID") == Some(u64::from(pid)) && upgrade.is_none();
+        let count = number("LISTEN_FDS").filter(|_| ours).unwrap_or(0).min(u64::from(u16::MAX));
+        let names = var("LISTEN_FDNAMES").unwrap_or_default();
+        let mut names = names.split(':').map(str::to_owned);
+        let passed = (0..count).map(|_| names.next().unwrap_or_default()).collect();
+        let watched = number("WATCHDOG_PID").is_none_or(|watched| watched == u64::from(pid));
+        let watchdog = number("WATCHDOG_USEC").filter(|time| watched && *time > 0);
+        Self {
+            upgrade,
+            passed,
+            manager: var("NOTIFY_SOCKET"),
+            watchdog: watchdog.map(std::time::Duration::from_micros),
+        }
+    }
+}
 
 /// Why a variable has no value.
 pub(crate) enum Absent {
@@ -26,6 +71,11 @@ impl Environment {
                 std::env::VarError::NotUnicode(_) => Absent::NotUtf8,
             })
         }))
+    }
+
+    /// The value of a variable, where it has one.
+    pub(crate) fn variable(&self, name: &str) -> Option<String> {
+        (self.0)(name).ok()
     }
 
     /// Of these variables alone.
@@ -102,6 +152,28 @@ mod tests {
         check("$USER {USER} $", Ok("$USER {USER} $"));
         check("${ODD}", Ok("${USER}"));
         check("$${USER}", Ok("$acme"));
+    }
+
+    #[test]
+    fn what_was_passed_to_this_process_alone_is_taken() {
+        const ALL: &[(&str, &str)] = &[
+            ("LISTEN_PID", "7"),
+            ("LISTEN_FDS", "3"),
+            ("LISTEN_FDNAMES", "a::c:d"),
+            ("NOTIFY_SOCKET", "@x"),
+            ("WATCHDOG_USEC", "2000000"),
+            ("WATCHDOG_PID", "7"),
+        ];
+        let start = Start::read(&Environment::of(ALL), 7);
+        assert_eq!(start.passed, ["a", "", "c"]);
+        assert_eq!(start.watchdog, Some(std::time::Duration::from_secs(2)));
+        assert_eq!(start.manager.as_deref(), Some("@x"));
+        let other = Start::read(&Environment::of(ALL), 8);
+        assert_eq!((other.passed.len(), other.watchdog), (0, None));
+        let none = Start::read(&Environment::of(&[("LISTEN_FDS", "3"), ("NOTIFY_SOCKET", "")]), 7);
+        assert_eq!(none, Start::default());
+        let new = [("LISTEN_PID", "7"), ("LISTEN_FDS", "1"), (UPGRADE, "1")];
+        assert_eq!(Start::read(&Environment::of(Box::leak(Box::new(new))), 7).passed, [] as [&str; 0]);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::values::{
     FromText, Label, Lifetime, Net, SecretText, Size, Sockets, Span, Whole, deserialize_text, text,
 };
 use super::words::{AffinityWord, BoundsEntry, FailoverWord, Labels, PoolName, TargetsEntry};
+use crate::core::secret::Secret;
 
 /// The configuration of a Moorgate gateway. Everything has a default.
 #[derive(Default, serde::Deserialize, JsonSchema)]
@@ -88,9 +89,11 @@ pub(super) enum Protocol {
 #[serde(deny_unknown_fields, expecting = "an object, or null for none")]
 #[schemars(rename = "Admin")]
 pub(super) struct AdminEntry {
-    /// Address and port, on loopback.
+    /// Address and port; without a token, on loopback.
     #[schemars(extend("default" = "127.0.0.1:9090"))]
     pub(super) bind: Option<Sockets>,
+    /// What an operator sends as Authorization: Bearer.
+    pub(super) token: Option<BearerText>,
 }
 
 impl AdminEntry {
@@ -240,6 +243,7 @@ pub(super) enum FormatWord {
 text! {
     AccountName { "pattern": "^[A-Za-z0-9._-]{1,64}$" }
     StoreText { "pattern": "^(memory|file:.+)$" }
+    BearerText { "pattern": "^[!-~]+$" }
 }
 
 /// A user's name (SPEC §2).
@@ -253,6 +257,21 @@ impl FromText for AccountName {
         let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         match (1..=64).contains(&text.len()) && text.chars().all(fine) {
             true => Ok(Self(text.to_owned())),
+            false => Err(format!("expected {}", Self::EXPECTED)),
+        }
+    }
+}
+
+/// A secret that goes into a field after `Bearer` (RFC 6750).
+#[derive(Clone, Debug)]
+pub(super) struct BearerText(pub(super) Secret);
+
+impl FromText for BearerText {
+    const EXPECTED: &'static str = "a token of visible ASCII characters without spaces";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            true => Ok(Self(Secret::new(text))),
             false => Err(format!("expected {}", Self::EXPECTED)),
         }
     }

@@ -26,7 +26,7 @@ use crate::core::time::Ttl;
 
 mod compile;
 mod describe;
-mod env;
+pub(crate) mod env;
 mod file;
 mod findings;
 mod import;
@@ -64,8 +64,8 @@ pub struct ConfigSource {
 #[derive(Clone, Debug)]
 pub struct Config {
     pub(crate) listeners: Vec<Listener>,
-    /// The admin listener, on loopback; `None`: there is none.
-    pub(crate) admin: Option<SocketAddr>,
+    /// The admin listener; `None`: there is none.
+    pub(crate) admin: Option<Admin>,
     pub(crate) pools: PoolsAt,
     /// In the file's order; names are unique. Empty: the gateway makes `demo`,
     /// and every listener is on loopback.
@@ -88,6 +88,14 @@ pub struct Config {
     /// Names of pools that the configuration uses, to be looked for in each
     /// new snapshot of them.
     pool_names: Vec<(Arc<str>, Place)>,
+}
+
+/// The operator's listener.
+#[derive(Clone, Debug)]
+pub(crate) struct Admin {
+    pub(crate) bind: SocketAddr,
+    /// What an operator sends; `None`: it is on loopback, and nothing.
+    pub(crate) token: Option<Secret>,
 }
 
 /// A socket, or several with the same defaults, that accept HTTP clients.

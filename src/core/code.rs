@@ -211,6 +211,9 @@ static TABLE: [Row; 41] = {
 };
 
 impl Code {
+    /// How many there are.
+    pub const COUNT: usize = TABLE.len();
+
     /// Every code, in the table's order.
     pub fn all() -> impl Iterator<Item = Self> {
         TABLE.iter().map(|row| row.code)

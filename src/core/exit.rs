@@ -165,6 +165,22 @@ pub enum Mode {
     Off,
 }
 
+impl Mode {
+    /// The word in files and in the operator's API.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Drain => "drain",
+            Self::Off => "off",
+        }
+    }
+
+    /// What a word means.
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Active, Self::Drain, Self::Off].into_iter().find(|mode| mode.word() == word)
+    }
+}
+
 /// An exit's labels: key and value as written; a key may have several.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Labels(Vec<(&'static str, Box<str>, Box<str>)>);

@@ -99,6 +99,14 @@ impl Pin {
         now < self.ends()
     }
 
+    /// This pin with another expiry: never an earlier one, and at most 168 h
+    /// after it was made.
+    #[must_use]
+    pub fn lasting(&self, expires: Timestamp) -> Self {
+        let latest = self.made.plus(Ttl::MAX.as_duration());
+        Self { expires: expires.min(latest).max(self.expires), ..self.clone() }
+    }
+
     /// This proposal made at an instant: its whole length is left from then,
     /// however long it waited to be made.
     #[must_use]

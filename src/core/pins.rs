@@ -7,6 +7,7 @@
 //! an exit works.
 
 mod due;
+mod glance;
 mod intern;
 mod slot;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod tests;
 use hashbrown::HashTable;
 
 use self::due::Due;
+pub use self::glance::Glance;
 use self::slot::{Names, Slot, Slots};
 use super::pin::{News, Pin};
 use super::session::SessionKey;
@@ -53,10 +55,10 @@ pub enum Claimed {
     Lost(Held),
 }
 
-/// How a move ended.
+/// How a move, or an extension, ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Repinned {
-    /// The pin was moved.
+    /// The pin was changed.
     Moved {
         /// As it is now.
         now: Held,
@@ -153,6 +155,22 @@ impl Pins {
         let news = if fresh { News::New } else { News::Moved };
         self.replace(at, &pin, before.record, news);
         Repinned::Moved { now: Held { pin, news, record: before.record }, before }
+    }
+
+    /// Makes the key's pin last until `expires` at least, if its version is
+    /// still `seen`; at most until 168 h after it was made. It is never made
+    /// shorter, and stays the version it is: nothing of its exit changes.
+    pub fn extend(&mut self, key: SessionKey, seen: u64, expires: Timestamp, now: Timestamp) -> Repinned {
+        let Some(at) = self.find(key).filter(|&at| self.slots[at].lives(now)) else {
+            return Repinned::Gone;
+        };
+        let before = self.held(&self.slots[at]);
+        if before.pin.version != seen {
+            return Repinned::Lost(before);
+        }
+        let pin = before.pin.lasting(expires);
+        self.replace(at, &pin, before.record, before.news);
+        Repinned::Moved { now: Held { pin, ..before.clone() }, before }
     }
 
     /// Ends the key's pin now.

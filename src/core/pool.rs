@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::exit::Exit;
+use super::exit::{Exit, Mode};
 use super::policy::TargetPolicy;
 use super::time::Ttl;
 
@@ -189,6 +189,18 @@ impl Pool {
             by_id,
             by_folded,
         }
+    }
+
+    /// This pool with other modes of the exits at these places.
+    #[must_use]
+    pub fn with_modes(&self, modes: impl IntoIterator<Item = (usize, Mode)>) -> Self {
+        let mut pool = self.clone();
+        for (at, mode) in modes {
+            if let Some(exit) = pool.exits.get_mut(at) {
+                *exit = Arc::new(Exit { mode, ..(**exit).clone() });
+            }
+        }
+        pool
     }
 
     /// The exit of exactly this id.

@@ -60,7 +60,7 @@ impl Fields {
     }
 
     /// The head's bytes, from its first line to the empty line.
-    pub(super) fn head(&self) -> &[u8] {
+    pub(crate) fn head(&self) -> &[u8] {
         &self.raw[..self.head]
     }
 

@@ -8,14 +8,15 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::wire::Wire;
-use crate::drain::Drain;
+use crate::drain::{Door, Drain};
 
 /// Connections that the kernel may keep for us until we accept them; it takes
 /// less where `net.core.somaxconn` says so.
@@ -57,40 +58,49 @@ fn open(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Accepts until the drain begins, and runs `serve` for each connection in a
-/// task of its own. The drain waits for these tasks; when it is forced they
-/// are dropped where they stand.
-pub(crate) async fn run<F, S>(listener: TcpListener, drain: Drain, serve: F)
+/// Accepts until the drain begins or the socket goes to another process, and
+/// runs `serve` for each connection in a task of its own. The drain waits for
+/// these tasks; when it is forced they are dropped where they stand.
+pub(crate) async fn run<F, S>(listener: impl Into<Arc<TcpListener>>, drain: Drain, serve: F)
 where
     F: FnOnce(Wire, SocketAddr) -> S + Clone + Send + 'static,
     S: Future<Output = ()> + Send + 'static,
 {
+    let listener = listener.into();
     loop {
-        let (tcp, peer) = tokio::select! {
+        let accepted = tokio::select! {
             biased;
-            () = drain.begun() => break,
-            accepted = accept(&listener) => accepted,
+            () = drain.stops_accepting() => None,
+            accepted = accept(&listener) => Some(accepted),
         };
-        spawn(serve.clone(), tcp, peer, &drain);
+        match accepted {
+            Some((tcp, peer)) => spawn(serve.clone(), tcp, peer, &drain),
+            None => match drain.door(listener.local_addr().ok()).await {
+                Door::Open => {}
+                Door::Given => return,
+                Door::Closing => break,
+            },
+        }
     }
     // The kernel has said yes to these already: closing the listener now would
     // reset them unanswered.
-    let Ok(listener) = listener.into_std() else { return };
-    while let Ok((tcp, peer)) = listener.accept() {
-        if tcp.set_nonblocking(true).is_ok()
-            && let Ok(tcp) = TcpStream::from_std(tcp)
+    while let Ok((tcp, peer)) = SockRef::from(&*listener).accept() {
+        if let Some(peer) = peer.as_socket()
+            && tcp.set_nonblocking(true).is_ok()
+            && let Ok(tcp) = TcpStream::from_std(tcp.into())
         {
             spawn(serve.clone(), tcp, peer, &drain);
         }
     }
 }
 
-fn spawn<F, S>(serve: F, tcp: TcpStream, peer: SocketAddr, drain: &Drain)
+/// Runs `serve` for a connection as if it had been accepted here.
+pub(crate) fn spawn<F, S>(serve: F, tcp: impl Into<Wire>, peer: SocketAddr, drain: &Drain)
 where
     F: FnOnce(Wire, SocketAddr) -> S + Send + 'static,
     S: Future<Output = ()> + Send + 'static,
 {
-    let (guard, drain) = (drain.guard(), drain.clone());
+    let (guard, drain, wire) = (drain.guard(), drain.clone(), tcp.into());
     tokio::spawn(async move {
         let _guard = guard;
         tokio::select! {
@@ -98,7 +108,7 @@ where
             () = drain.forced() => {}
             // Made here: a future that came from outside would take up its
             // place twice, once as it came and once as it runs.
-            () = serve(tcp.into(), peer) => {}
+            () = serve(wire, peer) => {}
         }
     });
 }

@@ -4,10 +4,14 @@
 //! [`wire::Wire`].
 //! Must not know: HTTP, users, pins.
 
+pub(crate) mod channel;
+pub(crate) mod handover;
+pub(crate) mod inherit;
 pub(crate) mod listen;
 pub(crate) mod race;
 pub(crate) mod resolve;
 pub(crate) mod route;
 pub(crate) mod sockopt;
+pub(crate) mod systemd;
 pub(crate) mod tls;
 pub(crate) mod wire;

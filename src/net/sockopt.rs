@@ -1,10 +1,12 @@
-//! Socket options that no safe crate offers.
+//! Socket options and descriptors that no safe crate offers.
 //!
-//! Owns: `IP_BIND_ADDRESS_NO_PORT`; all of the crate's `unsafe`.
-//! Must not know: which exit a socket is for.
+//! Owns: `IP_BIND_ADDRESS_NO_PORT`, taking up descriptors by their number;
+//! all of the crate's `unsafe`.
+//! Must not know: which exit a socket is for, what a descriptor leads to.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Has a later `bind` to an address without a port leave the port to
 /// `connect`. A source address then carries as many connections as there are
@@ -42,6 +44,34 @@ pub(crate) fn leave_port_to_connect(socket: &impl AsFd) -> io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn leave_port_to_connect(_: &impl AsFd) -> io::Result<()> {
     Ok(())
+}
+
+/// The first descriptor that a service manager passes (sd_listen_fds(3)).
+const FIRST_PASSED: RawFd = 3;
+
+/// Takes up the descriptors that a service manager has passed to this very
+/// process, and keeps them from any process that it starts.
+///
+/// # Errors
+/// One of them is not open, or they were taken up before.
+pub(crate) fn passed(count: u16) -> io::Result<Vec<OwnedFd>> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return Err(io::Error::other("the passed descriptors have been taken up before"));
+    }
+    (FIRST_PASSED..FIRST_PASSED + RawFd::from(count)).map(take_up).collect()
+}
+
+fn take_up(number: RawFd) -> io::Result<OwnedFd> {
+    #[expect(unsafe_code, reason = "a number is all that is passed")]
+    // SAFETY: it is used in the next statement alone, which fails if no such
+    // descriptor is open.
+    let there = unsafe { BorrowedFd::borrow_raw(number) };
+    rustix::io::fcntl_setfd(there, rustix::io::FdFlags::CLOEXEC)?;
+    #[expect(unsafe_code, reason = "a number is all that is passed")]
+    // SAFETY: it is open, and it came with the start of this process for us to
+    // own, so nobody else in it does; [`passed`] takes it up once.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 #[cfg(test)]

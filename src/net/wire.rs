@@ -212,6 +212,19 @@ impl Wire {
         pin!(tcp.ready(Interest::ERROR)).poll(&mut cx).is_ready()
     }
 
+    /// The socket, where it alone carries the stream, and what was given back.
+    pub(crate) fn into_tcp(self) -> Result<(TcpStream, Bytes), Self> {
+        match self.kind {
+            Kind::Tcp(tcp) => Ok((tcp, self.unread)),
+            kind => Err(Self { unread: self.unread, nagle: self.nagle, kind }),
+        }
+    }
+
+    /// Whether [`Self::into_tcp`] gives a socket.
+    pub(crate) fn is_tcp(&self) -> bool {
+        matches!(self.kind, Kind::Tcp(_))
+    }
+
     /// Whether bytes were given back and not read since.
     pub(crate) fn has_unread(&self) -> bool {
         !self.unread.is_empty()

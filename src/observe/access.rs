@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::events::Event;
+use super::instruments::Instruments;
 use super::log::ACCESS;
 use crate::core::code::Code;
 use crate::core::pin::{ExitName, News};
@@ -34,6 +36,7 @@ pub(crate) struct Record {
     pub(crate) kind: Kind,
     client: SocketAddr,
     started: Instant,
+    instruments: Arc<Instruments>,
     /// Who asked.
     pub(crate) user: Option<UserName>,
     /// Of which pool.
@@ -62,18 +65,22 @@ pub(crate) struct Record {
     pub(crate) down: u64,
     /// Until the exit was connected.
     pub(crate) connected: Option<Duration>,
+    /// Until the first byte of a plain request's answer.
+    pub(crate) answered: Option<Duration>,
     /// Of that, for names.
     pub(crate) dns: Option<Duration>,
     /// Of that, for TLS and the upstream's answer.
     pub(crate) handshake: Option<Duration>,
+    forgotten: bool,
 }
 
 impl Record {
     /// Begins with the request.
-    pub(crate) fn begin(kind: Kind, client: SocketAddr) -> Self {
+    pub(crate) fn begin(kind: Kind, client: SocketAddr, instruments: &Arc<Instruments>) -> Self {
         Self {
             kind,
             client,
+            instruments: instruments.clone(),
             started: Instant::now(),
             user: None,
             pool: None,
@@ -89,14 +96,54 @@ impl Record {
             up: 0,
             down: 0,
             connected: None,
+            answered: None,
             dns: None,
             handshake: None,
+            forgotten: false,
         }
+    }
+
+    /// It is not to be written: another process serves the request, and
+    /// records it.
+    pub(crate) fn forget(&mut self) {
+        self.forgotten = true;
     }
 
     /// Notes that the exit is connected.
     pub(crate) fn connected(&mut self) {
         self.connected = Some(self.started.elapsed());
+    }
+
+    /// Notes that the answer has begun.
+    pub(crate) fn answered(&mut self) {
+        self.answered = Some(self.started.elapsed());
+    }
+
+    /// Leaves its marks on the gateway's counts.
+    fn count(&self) {
+        let instruments = &self.instruments;
+        instruments.request(self.kind, self.code);
+        instruments.up.add(self.up);
+        instruments.down.add(self.down);
+        if let Some(connected) = self.connected {
+            instruments.connect.record(connected);
+        }
+        if let Some(answered) = self.answered {
+            instruments.first_byte.record(answered);
+        }
+        if self.kind == Kind::Tunnel && self.connected.is_some() {
+            instruments.tunnels.record(self.started.elapsed());
+        }
+        if let Some(code) = self.code {
+            instruments.events.tell(|| Event::Failed {
+                code: code.name(),
+                status: code.status(),
+                detail: self.detail.clone(),
+                user: self.user.clone(),
+                pool: self.pool.clone(),
+                exit: self.exit.as_ref().map(|exit| exit.id.clone()),
+            });
+        }
     }
 }
 
@@ -106,6 +153,10 @@ fn millis(time: Duration) -> f64 {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        if self.forgotten {
+            return;
+        }
+        self.count();
         if !tracing::enabled!(target: ACCESS, tracing::Level::INFO) {
             return;
         }

@@ -6,10 +6,13 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
+
 use super::intake::{self, Linger};
 use super::link::Kept;
 use super::tunnel::Tunnel;
-use super::{Shared, body};
+use super::{Shared, body, travel};
+use crate::core::code::Code;
 use crate::core::fault::Fault;
 use crate::http1::answer::{self, FaultContext};
 use crate::http1::framing::{Asked, BodyKind};
@@ -22,14 +25,16 @@ use crate::observe::access::Record;
 pub(super) struct Client {
     pub(super) wire: Wire,
     pub(super) address: SocketAddr,
+    /// The listening socket that it came to.
+    pub(super) at: SocketAddr,
     /// Connections to targets that its next requests may use.
     pub(super) kept: Kept,
 }
 
 impl Client {
     /// A connection that has served nothing yet.
-    pub(super) fn new(wire: Wire, address: SocketAddr) -> Self {
-        Self { wire, address, kept: Kept::default() }
+    pub(super) fn new(wire: Wire, address: SocketAddr, at: SocketAddr) -> Self {
+        Self { wire, address, at, kept: Kept::default() }
     }
 }
 
@@ -43,6 +48,9 @@ pub(super) enum Next {
     Part(Wire, Vec<u8>, Linger),
     /// It is a tunnel from now on.
     Tunnel(Box<Tunnel>),
+    /// It goes to the process that has taken this one's place, with a request
+    /// of which nothing was done here.
+    Elsewhere(Client),
 }
 
 /// A request and what goes with it.
@@ -57,9 +65,14 @@ pub(super) struct Request {
 const MOST_THROWN: u64 = 64 * 1024;
 
 /// Answers a request that failed before any of its body was read.
-pub(super) async fn fail(shared: &Shared, client: Client, mut request: Request, fault: Fault) -> Next {
+pub(super) async fn fail(shared: &Shared, mut client: Client, mut request: Request, fault: Fault) -> Next {
     let asked = request.asked;
-    let keeps = keeps(shared, &asked) && !fault.code().closes();
+    if fault.code() == Code::Draining && travel::can_go(shared, client.at, &client.wire) {
+        request.record.forget();
+        client.wire.unread(Bytes::copy_from_slice(request.head.fields().head()));
+        return Next::Elsewhere(client);
+    }
+    let keeps = keeps(shared, &client, &asked) && !fault.code().closes();
     let context = FaultContext { connect: asked.connect, head_only: asked.head_only, keeps };
     note(&mut request.record, &fault);
     drop(request);
@@ -70,7 +83,7 @@ pub(super) async fn fail(shared: &Shared, client: Client, mut request: Request, 
 
 /// Answers a TRACE or OPTIONS that may go no further.
 pub(super) async fn mirror(shared: &Shared, client: Client, mut request: Request) -> Next {
-    let keeps = keeps(shared, &request.asked);
+    let keeps = keeps(shared, &client, &request.asked);
     let answer = mirror::answer(&request.head, keeps);
     request.record.status = Some(200);
     let asked = request.asked;
@@ -85,11 +98,11 @@ enum Then {
 }
 
 /// Whether the connection can live on after an answer of our own.
-fn keeps(shared: &Shared, asked: &Asked) -> bool {
+fn keeps(shared: &Shared, client: &Client, asked: &Asked) -> bool {
     // A client that waits for its 100 may or may not send its body after
     // another answer, so what comes next cannot be told.
     let body = asked.body.is_empty() || (unread(asked) <= MOST_THROWN && !asked.expects_continue);
-    body && asked.persists && !shared.drain.is_begun()
+    body && asked.persists && !travel::must_close(shared, client.at, &client.wire)
 }
 
 fn unread(asked: &Asked) -> u64 {

@@ -15,7 +15,7 @@ use super::link::{self, Kept, Link};
 use super::presence::{self, unless_left};
 use super::tunnel::Tunnel;
 use super::wish::{Wish, wish};
-use super::{Door, Shared, announce};
+use super::{Door, Shared, announce, travel};
 use crate::core::code::Code;
 use crate::core::fault::{Blame, Fault};
 use crate::dial::{Form, Purpose};
@@ -52,9 +52,9 @@ pub(super) async fn forward(
     };
     let head = onward(shared, &request, &link);
     let response = wish.ask.pool.timeouts.response;
-    let Client { wire, address, kept } = client;
+    let Client { wire, address, at, kept } = client;
     let exchange = Exchange::new(shared, &request, wire, link, head, response);
-    let mut turn = Turn { shared, address, kept, request, wish, exchange, counts: Counts::default() };
+    let mut turn = Turn { shared, address, at, kept, request, wish, exchange, counts: Counts::default() };
     match turn.exchange.answer(&turn.counts).await {
         Ok(answer) => turn.pass_on(answer).await,
         // Boxed, as all that is rare is: no other request makes room for it.
@@ -66,6 +66,7 @@ pub(super) async fn forward(
 struct Turn<'a> {
     shared: &'a Shared,
     address: SocketAddr,
+    at: SocketAddr,
     kept: Kept,
     request: Request,
     wish: Wish,
@@ -119,6 +120,7 @@ impl Turn<'_> {
     /// There is an answer: the client gets it, unless it is not the target's
     /// to give.
     async fn pass_on(mut self, answer: Answer) -> Next {
+        self.request.record.answered();
         if let Some((blame, fault)) = refusal(&self.exchange.link, answer.head.status()) {
             return Box::pin(self.stop(Stopped { fault, blame, answerable: true })).await;
         }
@@ -131,7 +133,8 @@ impl Turn<'_> {
             asked: &self.request.asked,
             announce: None,
             via: self.shared.settings.via.as_deref(),
-            close: self.shared.drain.is_begun() || !self.exchange.may_send_all(),
+            close: travel::must_close(self.shared, self.at, &self.exchange.client)
+                || !self.exchange.may_send_all(),
         };
         if answer.switching {
             announce::with(self.shared, &self.exchange.link, news, |announce| {
@@ -161,7 +164,7 @@ impl Turn<'_> {
             self.kept.put(link);
         }
         if sent.persists && sent_all {
-            Next::Request(Client { wire, address: self.address, kept: self.kept })
+            Next::Request(Client { wire, address: self.address, at: self.at, kept: self.kept })
         } else {
             let linger = if sent_all { Linger::SHORT } else { Linger::UPLOAD };
             Next::Part(wire, Vec::new(), linger)
@@ -197,7 +200,7 @@ impl Turn<'_> {
         }
         note(&mut self.request.record, &stopped.fault);
         let asked = &self.request.asked;
-        let keeps = sent_all && asked.persists && !self.shared.drain.is_begun();
+        let keeps = sent_all && asked.persists && !travel::must_close(self.shared, self.at, &wire);
         let context = FaultContext { connect: false, head_only: asked.head_only, keeps };
         let answer = answer::fault(&stopped.fault, context);
         drop(link);
@@ -206,7 +209,7 @@ impl Turn<'_> {
             return Next::Part(wire, out, Linger::after(&stopped.fault));
         }
         match say(&mut wire, &out, self.shared).await {
-            true => Next::Request(Client { wire, address: self.address, kept: self.kept }),
+            true => Next::Request(Client { wire, address: self.address, at: self.at, kept: self.kept }),
             false => Next::Done,
         }
     }
@@ -214,5 +217,6 @@ impl Turn<'_> {
     fn count(&mut self) {
         self.request.record.up = self.counts.up.bytes();
         self.request.record.down = self.counts.down.bytes();
+        self.exchange.link.moved(self.request.record.up, self.request.record.down);
     }
 }

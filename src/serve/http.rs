@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::client::{Client, Next, Request, fail, note};
 use super::intake::{self, Intake, Linger};
-use super::{Door, Shared, connect, forward};
+use super::{Door, Shared, connect, forward, travel};
 use crate::core::code::Code;
 use crate::core::fault::Fault;
 use crate::http1::answer::{self, FaultContext};
@@ -21,41 +21,59 @@ use crate::observe::access::{Kind, Record};
 
 /// Serves a client until its connection ends.
 pub(crate) async fn serve(shared: Arc<Shared>, door: Arc<Door>, wire: Wire, peer: SocketAddr) {
+    go_on(shared, door, wire, peer, true).await;
+}
+
+/// Goes on with a client that another process has served before. `first`: it
+/// has made no request yet.
+pub(crate) async fn go_on(
+    shared: Arc<Shared>,
+    door: Arc<Door>,
+    wire: Wire,
+    peer: SocketAddr,
+    mut first: bool,
+) {
     let address = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let _counted = match shared.connections.enter(address.ip()) {
         Ok(counted) => counted,
         Err(fault) => {
             // What is closed without a word still leaves its record.
             let told = shared.connections.refuse();
-            return Box::pin(refuse(told.is_some().then_some(wire), address, &fault)).await;
+            return Box::pin(refuse(&shared, told.is_some().then_some(wire), address, &fault)).await;
         }
     };
-    let mut client = Client::new(wire, address);
-    let mut first = true;
+    let mut client = Client::new(wire, address, door.at);
     loop {
         let timeouts = &shared.settings.timeouts;
         let waits = (timeouts.head, timeouts.keep_alive);
         let head =
             match intake::head(&mut client.wire, first, &shared.settings.head, waits, &shared.drain).await {
                 Intake::Head(head) => head,
-                Intake::Nobody => return,
-                Intake::Bad(fault) => return Box::pin(refuse(Some(client.wire), address, &fault)).await,
+                Intake::Elsewhere if travel::can_go(&shared, client.at, &client.wire) => {
+                    return Box::pin(travel::go(&shared, &door, client, first)).await;
+                }
+                // Of a part of a head nothing has been done.
+                Intake::Nobody | Intake::Elsewhere => return,
+                Intake::Bad(fault) => {
+                    return Box::pin(refuse(&shared, Some(client.wire), address, &fault)).await;
+                }
             };
-        first = false;
+        let was_first = std::mem::replace(&mut first, false);
         // Boxed, so that all that a request needs on its way is given back
         // before a tunnel, or the wait for the next request, begins.
         match Box::pin(request(&shared, &door, client, head)).await {
             Next::Request(next) => client = next,
             Next::Done => return,
             Next::Part(wire, answer, linger) => return Box::pin(intake::part(wire, &answer, linger)).await,
+            Next::Elsewhere(client) => return Box::pin(travel::go(&shared, &door, client, was_first)).await,
             Next::Tunnel(tunnel) => return tunnel.run(shared.settings.timeouts.idle).await,
         }
     }
 }
 
 /// What never became a request that could be read.
-async fn refuse(wire: Option<Wire>, address: SocketAddr, fault: &Fault) {
-    let mut record = Record::begin(Kind::Refused, address);
+async fn refuse(shared: &Shared, wire: Option<Wire>, address: SocketAddr, fault: &Fault) {
+    let mut record = Record::begin(Kind::Refused, address, &shared.instruments);
     note(&mut record, fault);
     drop(record);
     if let Some(wire) = wire {
@@ -65,7 +83,7 @@ async fn refuse(wire: Option<Wire>, address: SocketAddr, fault: &Fault) {
 
 async fn request(shared: &Arc<Shared>, door: &Door, client: Client, head: RequestHead) -> Next {
     let kind = if head.method() == "CONNECT" { Kind::Tunnel } else { Kind::Forward };
-    let record = Record::begin(kind, client.address);
+    let record = Record::begin(kind, client.address, &shared.instruments);
     let asked = match framing::request(&head).and_then(|asked| check_body(&client, shared, asked)) {
         Ok(asked) => asked,
         Err(violation) => {
@@ -74,7 +92,7 @@ async fn request(shared: &Arc<Shared>, door: &Door, client: Client, head: Reques
         }
     };
     let request = Request { head, asked, record };
-    if shared.drain.is_begun() {
+    if shared.drain.is_begun() || shared.drain.is_handed_over() {
         let fault = Fault::new(Code::Draining, "this gateway is shutting down: ask another, or again");
         return Box::pin(fail(shared, client, request, fault)).await;
     }

@@ -50,6 +50,8 @@ pub(super) enum Intake {
     /// The client is gone, was idle for too long, or is idle in a drain:
     /// nobody waits for an answer.
     Nobody,
+    /// Another process takes what comes; what was read was given back.
+    Elsewhere,
     /// Something that is no head, or not in time.
     Bad(Fault),
 }
@@ -71,6 +73,7 @@ pub(super) async fn head(
         biased;
         read = timeout(idle, fill(wire, &mut buffer)) => read,
         () = drain.begun() => return Intake::Nobody,
+        () = drain.handed_over() => return Intake::Elsewhere,
     };
     match begin {
         Err(_) if first => return Intake::Bad(too_slow()),
@@ -88,7 +91,15 @@ pub(super) async fn head(
             }
             Ok(None) => {}
         }
-        match timeout_at(deadline, fill(wire, &mut buffer)).await {
+        let more = tokio::select! {
+            biased;
+            more = timeout_at(deadline, fill(wire, &mut buffer)) => more,
+            () = drain.handed_over() => {
+                wire.unread(buffer.freeze());
+                return Intake::Elsewhere;
+            }
+        };
+        match more {
             Err(_) => return Intake::Bad(too_slow()),
             Ok(Err(_) | Ok(0)) => return Intake::Nobody,
             Ok(Ok(_)) => {}

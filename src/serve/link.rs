@@ -15,7 +15,7 @@ use crate::core::code::Code;
 use crate::core::exit::Exit;
 use crate::core::failover::{Closed, Down, Failure, Next};
 use crate::core::fault::{Blame, Fault};
-use crate::core::pin::{News, Pin, Variant};
+use crate::core::pin::{ExitName, News, Pin, Variant};
 use crate::core::pins::Only;
 use crate::core::session::SessionKey;
 use crate::core::target::Target;
@@ -23,6 +23,7 @@ use crate::core::time::Ttl;
 use crate::dial::{DialRequest, Form, Purpose, Timings};
 use crate::net::wire::Wire;
 use crate::observe::access::Record;
+use crate::observe::events::Event;
 use crate::state::{After, Attempt, ConnectionGuard, LivePool, Pick, Unpinned};
 use crate::store::Claim;
 
@@ -221,6 +222,7 @@ async fn dial(shared: &Shared, wish: &Wish, pick: Pick, purpose: Purpose, ttl: T
     };
     match shared.dialer.dial(request).await {
         Ok(dialed) => {
+            pick.attempt.took(dialed.timings.connect + dialed.timings.handshake);
             let mut link = Link {
                 wire: dialed.wire,
                 form: dialed.form,
@@ -240,7 +242,7 @@ async fn dial(shared: &Shared, wish: &Wish, pick: Pick, purpose: Purpose, ttl: T
         Err(fault) => {
             let after =
                 pick.attempt.failed(fault.blame, &fault.fault, wish.judged.target(), shared.clock.now());
-            log_change(&pick.exit, after, Some(&fault.fault));
+            tell_change(shared, &pick.exit, after, Some(&fault.fault));
             Err(Failed { failure: failure(fault.blame, after), fault: fault.fault, exit: pick.exit })
         }
     }
@@ -250,14 +252,22 @@ fn failure(blame: Blame, after: After) -> Failure {
     Failure { blame, ejected_until: after.ejected_until, token_lost: after.token_lost }
 }
 
-fn log_change(exit: &Exit, after: After, fault: Option<&Fault>) {
+fn tell_change(shared: &Shared, exit: &Exit, after: After, fault: Option<&Fault>) {
     use crate::core::health::Change;
-    let (pool, id) = (&*exit.name.pool, &*exit.name.id);
+    let ExitName { pool, id } = &exit.name;
+    let events = &shared.instruments.events;
     match after.change {
         Some(Change::Ejected) => {
-            tracing::warn!(pool, exit = id, cause = fault.map(Fault::detail), "exit ejected");
+            let cause = fault.map(Fault::detail);
+            tracing::warn!(pool = &**pool, exit = &**id, cause, "exit ejected");
+            shared.instruments.ejections.one();
+            let cause = cause.map(str::to_owned);
+            events.tell(|| Event::ExitEjected { pool: pool.clone(), exit: id.clone(), cause });
         }
-        Some(Change::Returned) => tracing::info!(pool, exit = id, "exit is back"),
+        Some(Change::Returned) => {
+            tracing::info!(pool = &**pool, exit = &**id, "exit is back");
+            events.tell(|| Event::ExitReturned { pool: pool.clone(), exit: id.clone() });
+        }
         None => {}
     }
 }
@@ -271,7 +281,7 @@ impl Link {
     /// The exit did its work, as far as that was still open.
     pub(super) fn succeeded(&mut self, shared: &Shared) {
         if let Some(attempt) = self.attempt.take() {
-            log_change(&self.exit, attempt.succeeded(shared.clock.now()), None);
+            tell_change(shared, &self.exit, attempt.succeeded(shared.clock.now()), None);
         }
     }
 
@@ -279,8 +289,13 @@ impl Link {
     /// had been written by then. Where the exit stands after it.
     pub(super) fn failed(&mut self, shared: &Shared, blame: Blame, fault: &Fault) -> Option<Failure> {
         let after = self.attempt.take()?.failed(blame, fault, &self.target, shared.clock.now());
-        log_change(&self.exit, after, Some(fault));
+        tell_change(shared, &self.exit, after, Some(fault));
         Some(failure(blame, after))
+    }
+
+    /// So many bytes went through it for a request, up and down.
+    pub(super) fn moved(&self, up: u64, down: u64) {
+        self.connection.moved(up, down);
     }
 
     /// The connection alone, and what counts it.

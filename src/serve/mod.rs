@@ -4,9 +4,11 @@
 //! them. `http` reads heads and keeps the connection, `wish` judges who asks
 //! for what, `link` finds the way out (`route` chooses, `link` dials and
 //! fails over), `connect` and `forward` are the two kinds of request,
-//! `tunnel` is what a CONNECT or an upgrade becomes.
+//! `tunnel` is what a CONNECT or an upgrade becomes. `travel` takes clients to
+//! the process that has replaced this one.
 //! Must not know: file formats, wiring.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::admit::limits::Connections;
@@ -19,6 +21,7 @@ use crate::core::username::Parameters;
 use crate::dial::Dialer;
 use crate::drain::Drain;
 use crate::http1::head::HeadLimits;
+use crate::observe::instruments::Instruments;
 use crate::state::InForce;
 use crate::store::Store;
 
@@ -34,21 +37,26 @@ mod link;
 mod outbox;
 mod presence;
 mod route;
+mod travel;
 mod tunnel;
 mod wish;
 
-pub(crate) use http::serve;
+pub(crate) use http::{go_on, serve};
+pub(crate) use travel::Passage;
 
 /// What every connection may use.
 pub(crate) struct Shared {
-    pub(crate) users: Users,
+    pub(crate) users: Arc<Users>,
     pub(crate) connections: Arc<Connections>,
-    pub(crate) state: InForce,
+    pub(crate) state: Arc<InForce>,
     pub(crate) store: Store,
     pub(crate) dialer: Dialer,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) drain: Drain,
+    /// To the process that has taken this one's place.
+    pub(crate) passage: Passage,
     pub(crate) own: Arc<Own>,
+    pub(crate) instruments: Arc<Instruments>,
     pub(crate) settings: Settings,
 }
 
@@ -68,6 +76,8 @@ pub(crate) struct Settings {
 
 /// Through which listener a client came.
 pub(crate) struct Door {
+    /// The listening socket, as bound.
+    pub(crate) at: SocketAddr,
     /// What its requests mean where they do not say.
     pub(crate) defaults: Parameters,
 }

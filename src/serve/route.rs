@@ -17,6 +17,8 @@ use crate::core::fault::Fault;
 use crate::core::pin::{ExitName, Pin};
 use crate::core::pins::Only;
 use crate::core::time::{Timestamp, Ttl};
+use crate::observe::events::{self, Event};
+use crate::observe::instruments::MoveReason;
 use crate::state::{LivePool, NewPin, NoExit, Pick};
 use crate::store::Claim;
 
@@ -110,6 +112,7 @@ impl<'a> Route<'a> {
             placed?
         };
         let claim = self.shared.store.claim(self.session.key, self.proposal(&pick)).await?;
+        self.tell_claim(&claim);
         Ok(adopt(claim, &mut pick).then_use(pick))
     }
 
@@ -120,7 +123,7 @@ impl<'a> Route<'a> {
         let ask = NewPin { ttl: left(&claim.pin, self.now()), ..self.new_pin(&self.tried) };
         let placed = self.pool.place(&ask, self.now(), &mut rand::rng());
         match placed {
-            Ok(pick) => self.repin(claim, Only::Fresh, pick).await.map(Some),
+            Ok(pick) => self.repin(claim, Only::Fresh, pick, MoveReason::FirstDial).await.map(Some),
             Err(_) => Ok(None),
         }
     }
@@ -158,7 +161,7 @@ impl<'a> Route<'a> {
         match placed {
             Ok(pick) => {
                 let to = pick.exit.name.id.clone();
-                let leg = self.repin(claim, only, pick).await?;
+                let leg = self.repin(claim, only, pick, MoveReason::ExitDown).await?;
                 if leg.claim.won {
                     log_move(&claim.pin, &to, &cause);
                 }
@@ -180,14 +183,20 @@ impl<'a> Route<'a> {
     pub(super) async fn renew(&self, claim: &Claim, only: Only) -> Result<Leg, Fault> {
         let renewed = self.pool.renew(&claim.pin.exit.id, self.now(), &mut rand::rng());
         match renewed {
-            Ok(pick) => self.repin(claim, only, pick).await,
+            Ok(pick) => self.repin(claim, only, pick, MoveReason::ExitChanged).await,
             // The next turn meets the exit as it is now.
             Err(closed) if closed.is_down() => Ok(Leg { claim: claim.clone(), pick: None }),
             Err(_) => Err(self.busy(claim)),
         }
     }
 
-    async fn repin(&self, claim: &Claim, only: Only, mut pick: Pick) -> Result<Leg, Fault> {
+    async fn repin(
+        &self,
+        claim: &Claim,
+        only: Only,
+        mut pick: Pick,
+        reason: MoveReason,
+    ) -> Result<Leg, Fault> {
         let mut proposal = self.proposal(&pick);
         proposal.same_address = pick.address().is_some() && pick.address() == self.address_of(&claim.pin);
         let (key, seen) = (self.session.key, claim.pin.version);
@@ -195,7 +204,26 @@ impl<'a> Route<'a> {
             drop(pick);
             return self.claim().await;
         };
+        if moved.won {
+            self.shared.instruments.moved(reason);
+            let from = &claim.pin.exit.id;
+            self.shared.instruments.events.tell(|| Event::SessionMoved {
+                session: events::Session::of(&moved.pin),
+                from: from.clone(),
+                reason: reason.word(),
+            });
+        }
         Ok(adopt(moved, &mut pick).then_use(pick))
+    }
+
+    fn tell_claim(&self, claim: &Claim) {
+        let instruments = &self.shared.instruments;
+        if claim.won {
+            instruments.claims_won.one();
+            instruments.events.tell(|| Event::SessionMade(events::Session::of(&claim.pin)));
+        } else {
+            instruments.claims_lost.one();
+        }
     }
 
     fn address_of(&self, pin: &Pin) -> Option<std::net::IpAddr> {
@@ -246,7 +274,7 @@ impl<'a> Route<'a> {
         match down {
             Down::TokenLost => format!("the gateway behind exit {id} refuses this session"),
             Down::Closed(closed @ Closed::Ejected { .. }) => match self.pool.last_failure(id) {
-                Some(failure) => format!("exit {id} {closed}, the last: {failure}"),
+                Some(failure) => format!("exit {id} {closed}, the last: {}", failure.detail),
                 None => format!("exit {id} {closed}"),
             },
             Down::Closed(closed) => format!("exit {id} {closed}"),

@@ -19,14 +19,14 @@ pub(super) struct Tunnel {
     upstream: Wire,
     counts: Counts,
     record: Record,
-    _connection: ConnectionGuard,
+    connection: ConnectionGuard,
 }
 
 impl Tunnel {
     /// A tunnel of which `counts` has counted what went before.
     pub(super) fn new(client: Wire, link: Link, record: Record, counts: Counts) -> Box<Self> {
         let (upstream, connection) = link.into_parts();
-        Box::new(Self { client, upstream, counts, record, _connection: connection })
+        Box::new(Self { client, upstream, counts, record, connection })
     }
 
     /// Relays until it ends.
@@ -42,6 +42,7 @@ impl Drop for Tunnel {
     fn drop(&mut self) {
         self.record.up = self.counts.up.bytes();
         self.record.down = self.counts.down.bytes();
+        self.connection.moved(self.record.up, self.record.down);
         self.record.end.get_or_insert("drained");
     }
 }

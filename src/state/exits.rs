@@ -19,6 +19,8 @@ use rand::Rng;
 use tokio::sync::Notify;
 
 use super::room::Sessions;
+use super::tally::{Dials, Latency, Tally};
+use crate::core::code::Code;
 use crate::core::exit::{Exit, Via};
 use crate::core::fault::{Blame, Fault};
 use crate::core::health::{Change, Health, Outcome, Pass, TokenFailures};
@@ -52,6 +54,18 @@ pub struct ExitState {
     trial_over: Notify,
     pub(super) sessions: Sessions,
     pub(super) addresses: Mutex<InUse>,
+    tally: Tally,
+}
+
+/// What the last dial that failed by the exit's fault said.
+#[derive(Clone, Debug)]
+pub struct LastFailure {
+    /// Its code.
+    pub code: Code,
+    /// The sentence that went with it.
+    pub detail: Arc<str>,
+    /// When it was.
+    pub at: Timestamp,
 }
 
 #[derive(Default)]
@@ -62,7 +76,7 @@ struct Checked {
     /// Of the exit that all this was learned about.
     digest: Option<u32>,
     /// What the last failed dial said.
-    last_failure: Option<Arc<str>>,
+    last_failure: Option<LastFailure>,
 }
 
 impl ExitState {
@@ -78,6 +92,7 @@ impl ExitState {
             trial_over: Notify::new(),
             sessions: Sessions::default(),
             addresses: Mutex::default(),
+            tally: Tally::default(),
         }
     }
 
@@ -153,7 +168,7 @@ impl ExitState {
     }
 
     /// Whether a request tries it after an ejection.
-    pub(super) fn is_on_trial(&self) -> bool {
+    pub fn is_on_trial(&self) -> bool {
         self.closed_until.load(Acquire) == ON_TRIAL
     }
 
@@ -168,8 +183,27 @@ impl ExitState {
     }
 
     /// What the last failed dial said.
-    pub(super) fn last_failure(&self) -> Option<Arc<str>> {
+    pub fn last_failure(&self) -> Option<LastFailure> {
         locked(&self.health).last_failure.clone()
+    }
+
+    /// What became of its dials.
+    pub fn dials(&self) -> Dials {
+        self.tally.dials()
+    }
+
+    /// How long connecting has taken of late; `None`: it never did.
+    pub fn latency(&self) -> Option<Latency> {
+        self.tally.latency()
+    }
+
+    /// Forgets its failures: its operator says that it works.
+    pub fn reset(&self) {
+        let mut checked = locked(&self.health);
+        checked.health.reset();
+        checked.tokens = TokenFailures::default();
+        checked.last_failure = None;
+        self.publish(&checked);
     }
 
     /// Begins a dial. `None`: it is ejected, or on trial by another request.
@@ -240,8 +274,14 @@ pub struct After {
 }
 
 impl Attempt {
+    /// The exit was connected: how long that took.
+    pub fn took(&self, time: Duration) {
+        self.live.tally.took(time);
+    }
+
     /// The target was reached: ends every count.
     pub fn succeeded(mut self, now: Timestamp) -> After {
+        self.live.tally.worked.fetch_add(1, Relaxed);
         if self.pass == Some(Pass::Free) && self.live.spotless.load(Acquire) {
             self.pass = None;
             return After::default();
@@ -255,8 +295,12 @@ impl Attempt {
     /// The dial failed, by whose doing the caller knows. `target` is what was
     /// dialled.
     pub fn failed(mut self, blame: Blame, fault: &Fault, target: &Target, now: Timestamp) -> After {
-        if blame != Blame::Target {
-            locked(&self.live.health).last_failure = Some(fault.detail().into());
+        if blame == Blame::Target {
+            self.live.tally.target_failed.fetch_add(1, Relaxed);
+        } else {
+            self.live.tally.failed.fetch_add(1, Relaxed);
+            let last = LastFailure { code: fault.code(), detail: fault.detail().into(), at: now };
+            locked(&self.live.health).last_failure = Some(last);
         }
         match blame {
             Blame::Target => self.report(Outcome::TargetFailed, now),
@@ -284,8 +328,10 @@ impl Attempt {
         let mut checked = locked(&self.live.health);
         let policy = checked.policy;
         let change = self.pass.take().and_then(|pass| checked.health.report(pass, outcome, &policy, now));
-        if change == Some(Change::Returned) {
-            self.live.since.store(now.as_ms(), Relaxed);
+        match change {
+            Some(Change::Returned) => self.live.since.store(now.as_ms(), Relaxed),
+            Some(Change::Ejected) => drop(self.live.tally.ejections.fetch_add(1, Relaxed)),
+            None => {}
         }
         self.live.publish(&checked);
         After { ejected_until: checked.health.ejected_until(), change, token_lost: false }
@@ -306,6 +352,14 @@ impl Drop for Attempt {
 #[must_use]
 pub struct ConnectionGuard {
     live: Arc<ExitState>,
+}
+
+impl ConnectionGuard {
+    /// So many bytes went through it, from the client and to it.
+    pub fn moved(&self, up: u64, down: u64) {
+        self.live.tally.up.fetch_add(up, Relaxed);
+        self.live.tally.down.fetch_add(down, Relaxed);
+    }
 }
 
 impl Drop for ConnectionGuard {

@@ -232,8 +232,27 @@ impl LivePool {
     }
 
     /// What the exit's last failed dial said.
-    pub(crate) fn last_failure(&self, id: &str) -> Option<Arc<str>> {
+    pub(crate) fn last_failure(&self, id: &str) -> Option<super::exits::LastFailure> {
         self.standing(id).ok()?.1.last_failure()
+    }
+
+    /// The exits in the file's order, each with its live state.
+    pub fn exits(&self) -> impl Iterator<Item = (&Arc<Exit>, &Arc<ExitState>)> {
+        self.pool.exits.iter().zip(&self.exits)
+    }
+
+    /// The exit of this id, with its live state.
+    pub fn exit(&self, id: &str) -> Option<(&Arc<Exit>, &Arc<ExitState>)> {
+        let at = self.pool.position(id)?;
+        self.pool.exits.get(at).zip(self.exits.get(at))
+    }
+
+    /// Whether an active exit other than this one has, or can give, its
+    /// address.
+    pub fn has_sibling(&self, exit: &Exit) -> bool {
+        let is_other = |place: &u32| self.at(*place).is_some_and(|(other, _)| other.name != exit.name);
+        let siblings = exit.address.map(|address| self.siblings(address, &Filter::default()));
+        siblings.is_some_and(|siblings| siblings.iter().any(is_other))
     }
 
     fn standing(&self, id: &str) -> Result<(&Arc<Exit>, &Arc<ExitState>), Closed> {

@@ -157,6 +157,16 @@ impl Sessions {
         }
     }
 
+    /// A pin leaves at another time than was noted.
+    pub(super) fn extended(&self, before: &Pin, now: &Pin) {
+        if self.limit.load(Relaxed) > 0 {
+            let mut ends = locked(&self.ends);
+            take_one(&mut ends.expiries, expiry_ms(before));
+            *ends.expiries.entry(expiry_ms(now)).or_default() += 1;
+            self.publish(&ends);
+        }
+    }
+
     /// A pin has left. Where it ended and there is a limit, its room rests.
     fn left(&self, pin: &Pin, ended: Option<Timestamp>) {
         if self.limit.load(Relaxed) > 0 {

@@ -94,7 +94,8 @@ struct Fixture {
 impl Fixture {
     fn new(pool: Pool) -> Self {
         let exits = Arc::new(Exits::default());
-        let in_force = InForce::new(Pools::new(vec![Arc::new(pool)]), exits.clone(), at(0));
+        let in_force =
+            InForce::new(Pools::new(vec![Arc::new(pool)]), exits.clone(), Switches::default(), at(0));
         let (rng, filter) = (StdRng::seed_from_u64(3), Filter::default());
         Self { exits, in_force, rng, user: "acme".into(), filter, sessions: 0 }
     }

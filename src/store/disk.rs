@@ -11,6 +11,8 @@
 //! it puts the pen down. When the disk refuses, all that is not written is
 //! undone, newest first, and nothing new is taken until it comes round.
 
+mod leave;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -20,6 +22,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
+use self::leave::Leave;
 use super::epoch::{self, Epoch, Outcome, Receipt};
 use super::local::Local;
 use super::pen::Pen;
@@ -39,6 +42,8 @@ pub(super) enum Change {
     Made { key: SessionKey, pin: Box<Pin>, ended: Option<Box<Pin>> },
     /// A pin was moved; before, it was this.
     Moved { key: SessionKey, pin: Box<Pin>, before: Box<Held> },
+    /// A pin lasts longer; before, it was this.
+    Extended { key: SessionKey, pin: Box<Pin>, before: Box<Held> },
     /// A pin was used; its last record before has this number.
     Used { key: SessionKey, pin: Box<Pin>, before: u64 },
     /// A pin was ended on demand.
@@ -71,6 +76,7 @@ pub(super) struct Disk {
     pub(super) durability: Durability,
     pub(super) pen: Pen,
     closed: Notify,
+    away: Notify,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -85,6 +91,7 @@ struct Queue {
     closing: bool,
     closed: bool,
     sync_failed: bool,
+    leave: Leave,
 }
 
 /// How far the sync thread is behind the writer.
@@ -112,6 +119,7 @@ impl Disk {
             closing: false,
             closed: false,
             sync_failed: false,
+            leave: Leave::Here,
         };
         Self {
             queue: Mutex::new(queue),
@@ -125,6 +133,7 @@ impl Disk {
             // To sync takes long.
             pen: Pen::new(durability == Durability::Journal),
             closed: Notify::new(),
+            away: Notify::new(),
             threads: Mutex::new(Vec::new()),
         }
     }
@@ -218,6 +227,8 @@ pub(super) enum Next {
     Idle,
     /// What was written may be lost: the disk failed to sync.
     SyncFailed,
+    /// Let go of the files: everything is written.
+    LetGo,
     /// End.
     Close,
 }
@@ -244,6 +255,9 @@ impl Disk {
             }
             if queue.closing {
                 return Next::Close;
+            }
+            if queue.leave != Leave::Here {
+                return Next::LetGo;
             }
             queue.idle = true;
             let waited = self.wake.wait_timeout(queue, patience);
@@ -289,7 +303,7 @@ impl Disk {
         let idle = std::mem::take(&mut sync.idle);
         drop(sync);
         if idle {
-            self.sync_wake.notify_one();
+            self.sync_wake.notify_all();
         }
     }
 
@@ -344,9 +358,10 @@ impl Disk {
         self.begin_close();
         self.epoch.load().end(Outcome::Lost);
         locked(&self.sync).closing = true;
-        self.sync_wake.notify_one();
+        self.sync_wake.notify_all();
         locked(&self.queue).closed = true;
         self.closed.notify_waiters();
+        self.away.notify_waiters();
     }
 }
 
@@ -372,6 +387,8 @@ impl Disk {
     pub(super) fn synced(&self, number: u64) {
         let mut sync = locked(&self.sync);
         sync.synced = sync.synced.max(number);
+        drop(sync);
+        self.sync_wake.notify_all();
     }
 
     /// What was written may not be on the disk.

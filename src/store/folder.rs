@@ -12,9 +12,11 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::disk::locked;
 use super::engine::{Engine, EngineError, Op};
 use super::journal::{self, Findings};
 use super::rescue::{self, Rescued};
@@ -31,7 +33,8 @@ pub(super) struct Opened<T> {
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    _lock: File,
+    /// Gone while another process has the folder.
+    lock: Mutex<Option<File>>,
 }
 
 impl Folder {
@@ -39,13 +42,25 @@ impl Folder {
     pub(super) fn lock(path: &Path) -> Result<Self, StoreError> {
         let failed = |source| StoreError::Io { path: path.to_owned(), source };
         fs::create_dir_all(path).map_err(failed)?;
-        let lock = File::options().create(true).truncate(false).write(true).open(path.join("pins.lock"));
-        let lock = lock.map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+        match take_lock(path) {
+            Ok(lock) => Ok(Self { path: path.to_owned(), lock: Mutex::new(Some(lock)) }),
             Err(TryLockError::WouldBlock) => Err(StoreError::InUse(path.to_owned())),
             Err(TryLockError::Error(source)) => Err(failed(source)),
         }
+    }
+
+    /// Leaves the folder to another process.
+    pub(super) fn unlock(&self) {
+        *locked(&self.lock) = None;
+    }
+
+    /// Takes the folder back, if it was left.
+    pub(super) fn relock(&self) -> io::Result<()> {
+        let mut lock = locked(&self.lock);
+        if lock.is_none() {
+            *lock = Some(take_lock(&self.path).map_err(io::Error::from)?);
+        }
+        Ok(())
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -183,6 +198,13 @@ impl Folder {
             None => Err(io::Error::new(io::ErrorKind::NotFound, "the journal is gone")),
         }
     }
+}
+
+fn take_lock(folder: &Path) -> Result<File, TryLockError> {
+    let path = folder.join("pins.lock");
+    let lock = File::options().create(true).truncate(false).write(true).open(path);
+    let lock = lock.map_err(TryLockError::Error)?;
+    lock.try_lock().map(|()| lock)
 }
 
 /// Whether all is there that belongs to a database of ours. fjall itself would

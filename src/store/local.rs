@@ -12,15 +12,16 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use super::disk::{Change, Disk, Room, locked};
+use super::gate::Gate;
 use super::{Claim, Left, PinObserver, Receipt, StoreFault, writer};
 use crate::clock::Clock;
 use crate::core::pin::{News, Pin};
-use crate::core::pins::{Claimed, Held, Only, Pins, Repinned};
+use crate::core::pins::{Claimed, Held, Pins};
 use crate::core::session::SessionKey;
 use crate::core::time::Timestamp;
 
 /// A power of two.
-const SHARDS: usize = 64;
+pub(super) const SHARDS: usize = 64;
 /// At most so many pins are swept under one lock.
 const SWEEP: u32 = 1000;
 /// A wall clock that is farther off than was written down is written down.
@@ -33,6 +34,7 @@ pub(super) struct Local {
     clock: Arc<dyn Clock>,
     observer: Arc<dyn PinObserver>,
     disk: Option<Disk>,
+    gate: Gate,
     /// How far the wall clock is ahead, as written down.
     pub(super) noted_ms: AtomicI64,
     this: Weak<Self>,
@@ -46,15 +48,26 @@ impl Shards {
         Self((0..SHARDS).map(|_| Mutex::new(Pins::new(rand::random()))).collect())
     }
 
-    /// The shard of a key. By bits that the shard's own table does not use.
+    /// The shard of a key.
     pub(super) fn of(&self, key: SessionKey) -> MutexGuard<'_, Pins> {
-        let [.., last] = *key.as_bytes();
-        locked(&self.0[usize::from(last) % SHARDS])
+        self.at(shard_of(key))
+    }
+
+    /// The shard with this number.
+    pub(super) fn at(&self, number: usize) -> MutexGuard<'_, Pins> {
+        locked(&self.0[number])
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = MutexGuard<'_, Pins>> {
         self.0.iter().map(locked)
     }
+}
+
+/// The number of a key's shard. By bits that the shard's own table does not
+/// use.
+pub(super) fn shard_of(key: SessionKey) -> usize {
+    let [.., last] = *key.as_bytes();
+    usize::from(last) % SHARDS
 }
 
 impl fmt::Debug for Local {
@@ -73,7 +86,16 @@ impl Local {
     ) -> Arc<Self> {
         let len = AtomicUsize::new(shards.iter().map(|shard| shard.len()).sum());
         let noted_ms = AtomicI64::new(noted_ms);
-        Arc::new_cyclic(|this| Self { shards, len, clock, observer, disk, noted_ms, this: this.clone() })
+        Arc::new_cyclic(|this| Self {
+            shards,
+            len,
+            clock,
+            observer,
+            disk,
+            gate: Gate::new(),
+            noted_ms,
+            this: this.clone(),
+        })
     }
 
     pub(super) fn disk(&self) -> Option<&Disk> {
@@ -123,19 +145,20 @@ impl Local {
         self.shards.of(key).announce(key, version)
     }
 
-    pub(super) async fn hold(&self, key: SessionKey) -> Option<Claim> {
-        let live = self.look(key)?;
+    pub(super) async fn hold(&self, key: SessionKey) -> Result<Option<Claim>, StoreFault> {
+        self.gate.check()?;
+        let Some(live) = self.look(key) else { return Ok(None) };
         if live.pin.idle.is_none() {
-            return Some(live);
+            return Ok(Some(live));
         }
         // A use of this one may have to be written. If it cannot be, the pin
         // is held all the same.
-        let mut room = match &self.disk {
-            Some(disk) => disk.room().await.ok(),
-            None => None,
+        let mut room = match self.room().await {
+            Err(StoreFault::HandedOver) => return Err(StoreFault::HandedOver),
+            room => room.ok().flatten(),
         };
         let mut shard = self.shards.of(key);
-        let (mut held, moved) = shard.touch(key, self.now())?;
+        let Some((mut held, moved)) = shard.touch(key, self.now()) else { return Ok(None) };
         if let (true, Some(disk), Some(room)) = (moved, &self.disk, &mut room) {
             let change = Change::Used { key, pin: Box::new(held.pin.clone()), before: held.record };
             if let Ok(number) = disk.push(change, room) {
@@ -144,13 +167,14 @@ impl Local {
                 disk.wake_writer();
             }
         }
-        Some(self.shown(key, held, false))
+        Ok(Some(self.shown(key, held, false)))
     }
 
     pub(super) async fn claim(&self, key: SessionKey, mut proposal: Pin) -> Result<Claim, StoreFault> {
         proposal.version = rand::random();
         let mut room = match self.room().await {
             Ok(room) => room,
+            Err(StoreFault::HandedOver) => return Err(StoreFault::HandedOver),
             // No new pin then; but perhaps there is one.
             Err(fault) => return self.look(key).ok_or(fault),
         };
@@ -182,45 +206,6 @@ impl Local {
             self.observer.left(&ended, ended.ends(), Left::Ended);
         }
         claim
-    }
-
-    pub(super) async fn repin(
-        &self,
-        key: SessionKey,
-        seen: u64,
-        only: Only,
-        mut proposal: Pin,
-    ) -> Result<Option<Claim>, StoreFault> {
-        proposal.version = rand::random();
-        let mut room = match self.room().await {
-            Ok(room) => room,
-            // No move then; but perhaps there was one already.
-            Err(fault) => {
-                return self.look(key).filter(|claim| claim.pin.version != seen).map(Some).ok_or(fault);
-            }
-        };
-        let at = self.now();
-        let mut shard = self.shards.of(key);
-        let (mut now, before) = match shard.repin(key, seen, only, &proposal, at) {
-            Repinned::Moved { now, before } => (now, before),
-            Repinned::Lost(held) => return Ok(Some(self.shown(key, held, false))),
-            Repinned::Gone => return Ok(None),
-        };
-        let change =
-            || Change::Moved { key, pin: Box::new(now.pin.clone()), before: Box::new(before.clone()) };
-        match self.push(change, &mut room) {
-            Ok(number) => now.record = number,
-            Err(fault) => {
-                shard.set(key, Some(&before));
-                return Err(fault);
-            }
-        }
-        shard.wrote(key, now.record);
-        let claim = self.shown(key, now, true);
-        drop(shard);
-        self.see_to();
-        self.observer.left(&before.pin, at, Left::Moved);
-        Ok(Some(claim))
     }
 
     pub(super) async fn end(&self, key: SessionKey) -> Result<Option<Pin>, StoreFault> {
@@ -311,22 +296,64 @@ impl Local {
         self.clock.wall().as_ms().wrapping_sub(self.clock.now().as_ms()) as i64
     }
 
-    async fn room(&self) -> Result<Option<Room<'_>>, StoreFault> {
-        match &self.disk {
-            Some(disk) => disk.room().await.map(Some),
-            None => Ok(None),
+    pub(super) async fn room(&self) -> Result<Option<Room<'_>>, StoreFault> {
+        loop {
+            self.gate.pass().await?;
+            let Some(disk) = &self.disk else { return Ok(None) };
+            tokio::select! {
+                biased;
+                room = disk.room() => return room.map(Some),
+                // Room is not to be had until the gate is open again.
+                () = self.gate.no_longer_open() => {}
+            }
         }
     }
 
     /// Has what was pushed written. Without locks.
-    fn see_to(&self) {
+    pub(super) fn see_to(&self) {
         if let Some(disk) = &self.disk {
             writer::see_to(disk);
         }
     }
 
+    /// Leaves the state to another process, for good or until
+    /// [`Local::take_back`]. What is in the map stays readable; changes wait.
+    pub(super) async fn let_go(&self) -> Result<(), StoreFault> {
+        self.note_clock();
+        self.gate.shut();
+        let Some(disk) = &self.disk else { return Ok(()) };
+        let gone = disk.let_go().await;
+        if gone.is_err() {
+            self.gate.open();
+        }
+        gone
+    }
+
+    /// The other process has not taken it: changes are taken again as soon as
+    /// the files are.
+    pub(super) fn take_back(&self) {
+        match &self.disk {
+            Some(disk) => disk.take_back(),
+            None => self.gate.open(),
+        }
+    }
+
+    /// Changes need not wait for the files any longer.
+    pub(super) fn opened_again(&self) {
+        self.gate.open();
+    }
+
+    /// The other process has it for good: changes are to be asked of it.
+    pub(super) fn hand_over(&self) {
+        self.gate.hand_over();
+    }
+
     /// Hands a change to the disk, if there is one. Under the shard's lock.
-    fn push(&self, change: impl FnOnce() -> Change, room: &mut Option<Room<'_>>) -> Result<u64, StoreFault> {
+    pub(super) fn push(
+        &self,
+        change: impl FnOnce() -> Change,
+        room: &mut Option<Room<'_>>,
+    ) -> Result<u64, StoreFault> {
         match (&self.disk, room) {
             (Some(disk), Some(room)) => disk.push(change(), room),
             _ => Ok(0),
@@ -334,12 +361,12 @@ impl Local {
     }
 
     /// As a request gets it. Under the shard's lock.
-    fn shown(&self, key: SessionKey, held: Held, won: bool) -> Claim {
+    pub(super) fn shown(&self, key: SessionKey, held: Held, won: bool) -> Claim {
         let receipt = self.receipt(key, Some(held.pin.version), held.record);
         Claim { fresh: held.news == News::New, won, receipt, pin: held.pin }
     }
 
-    fn receipt(&self, key: SessionKey, version: Option<u64>, number: u64) -> Receipt {
+    pub(super) fn receipt(&self, key: SessionKey, version: Option<u64>, number: u64) -> Receipt {
         Receipt(self.disk.as_ref().and_then(|disk| disk.receipt(&self.this, key, version, number)))
     }
 }

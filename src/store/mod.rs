@@ -14,11 +14,14 @@
 //!
 //! Must not know: exits' health, clients, requests.
 
+mod change;
 mod disk;
 mod engine;
 mod epoch;
 mod folder;
+mod gate;
 mod journal;
+mod list;
 mod load;
 mod local;
 mod pen;
@@ -41,6 +44,7 @@ use crate::clock::Clock;
 use crate::core::code::Code;
 use crate::core::fault::Fault;
 use crate::core::pin::{ExitName, News, Pin, Variant};
+pub use crate::core::pins::Glance;
 use crate::core::pins::Only;
 use crate::core::session::SessionKey;
 use crate::core::time::Timestamp;
@@ -109,6 +113,15 @@ impl Receipt {
     pub fn is_settled(&self) -> bool {
         self.0.as_ref().is_none_or(DiskReceipt::is_written)
     }
+}
+
+/// A part of a list of pins.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// In the list's order.
+    pub pins: Vec<(SessionKey, Pin)>,
+    /// There are more, behind the last of these.
+    pub more: bool,
 }
 
 /// The store does not do what was asked of it.
@@ -188,6 +201,10 @@ pub trait PinObserver: Send + Sync {
     fn rested(&self, exit: &ExitName, variant: &Variant, until: Timestamp) {
         let _ = (exit, variant, until);
     }
+    /// The pin holds its exit until another instant than before.
+    fn extended(&self, before: &Pin, now: &Pin) {
+        let _ = (before, now);
+    }
     /// Damage was found while running, when a disk came back.
     fn damaged(&self, damage: &Damage) {
         let _ = damage;
@@ -219,7 +236,7 @@ impl Store {
 
     /// The key's live pin, for a request that uses it now.
     pub async fn hold(&self, key: SessionKey) -> Result<Option<Claim>, StoreFault> {
-        Ok(self.0.0.hold(key).await)
+        self.0.0.hold(key).await
     }
 
     /// The key's live pin, for a request that used it when it began.
@@ -253,6 +270,19 @@ impl Store {
         self.0.0.repin(key, seen, only, proposal).await
     }
 
+    /// Makes the key's pin last until `expires` at least (never less long, at
+    /// most 168 h from its making) if its version is still `seen`; else the
+    /// claim is not `won`. It is back when that is written. `None`: no pin
+    /// lives.
+    pub async fn extend(
+        &self,
+        key: SessionKey,
+        seen: u64,
+        expires: Timestamp,
+    ) -> Result<Option<Claim>, StoreFault> {
+        self.0.0.extend(key, seen, expires).await
+    }
+
     /// Ends the key's pin, and is back when that is written.
     pub async fn end(&self, key: SessionKey) -> Result<Option<Pin>, StoreFault> {
         self.0.0.end(key).await
@@ -278,6 +308,24 @@ impl Store {
     /// Every live pin, for lists; a shard at a time, so not of one instant.
     pub fn each(&self, f: impl FnMut(&Pin)) {
         self.0.0.each(f);
+    }
+
+    /// Live pins that fit, in an order of the store's own that does not
+    /// change: at most `most`, from behind `after` on. A pin that lives all
+    /// the while is met exactly once by going from page to page, whatever
+    /// comes and goes between them.
+    pub async fn page(
+        &self,
+        after: Option<SessionKey>,
+        most: usize,
+        fits: impl Fn(&Glance<'_>) -> bool + Send + Sync,
+    ) -> Page {
+        self.0.0.page(after, most, fits).await
+    }
+
+    /// Looks at every live pin, not of one instant; one may be met twice.
+    pub async fn survey(&self, f: impl FnMut(&Glance<'_>) + Send) {
+        self.0.0.survey(f).await;
     }
 
     /// Whether the disk refuses to write at the moment.
@@ -306,6 +354,29 @@ impl Store {
             self.note_clock();
             self.sweep().await;
         }
+    }
+
+    /// Writes and syncs what waits and lets go of the state folder, so that
+    /// another process can open it. Pins that are known are held on meanwhile;
+    /// whatever would be written waits, until [`Store::take_back`] or
+    /// [`Store::hand_over`].
+    ///
+    /// # Errors
+    /// The disk refuses, or hangs: nothing has changed.
+    pub async fn let_go(&self) -> Result<(), StoreFault> {
+        self.0.0.let_go().await
+    }
+
+    /// The other process does not have the folder after all: it is opened
+    /// again, and what waits goes on.
+    pub fn take_back(&self) {
+        self.0.0.take_back();
+    }
+
+    /// The other process has it for good: what waits, and all that comes,
+    /// fails with [`StoreFault::HandedOver`].
+    pub fn hand_over(&self) {
+        self.0.0.hand_over();
     }
 
     /// Writes and syncs what waits, and closes the files. Later claims fail.

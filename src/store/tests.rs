@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod handover;
 mod refusal;
 
 use std::sync::Mutex;
@@ -414,4 +415,68 @@ async fn changes_of_one_session_within_a_batch_keep_their_order() {
     for (key, is) in left {
         assert_eq!(store.peek(key), is);
     }
+}
+
+#[tokio::test]
+async fn a_pin_is_made_to_last_and_keeps_all_else() {
+    let bench = Bench::new();
+    let (store, _) = bench.open();
+    let pin = store.claim(bench.pin("a", "one").key(), bench.pin("a", "one")).await.unwrap().pin;
+    let until = |s| pin.made.plus(Duration::from_secs(s));
+    bench.pass(5000);
+    let longer = store.extend(pin.key(), pin.version, until(60)).await.unwrap().unwrap();
+    assert!(longer.won);
+    assert_eq!(longer.pin, Pin { expires: until(60), ..pin.clone() });
+    let shorter = store.extend(pin.key(), pin.version, until(20)).await.unwrap().unwrap();
+    assert_eq!(shorter.pin.expires, until(60), "never shorter");
+    let late = store.extend(pin.key(), pin.version + 1, until(90)).await.unwrap().unwrap();
+    assert!(!late.won && late.pin.expires == until(60), "it is not what was seen");
+    assert_eq!(store.announce(pin.key(), pin.version), Some(News::New), "its answers go on as they were");
+    bench.pass(50_000);
+    store.close().await;
+    drop(store);
+    let (store, _) = bench.open();
+    assert_eq!(store.peek(pin.key()).unwrap().expires, until(60));
+    let week = store.extend(pin.key(), pin.version, until(1 << 30)).await.unwrap().unwrap();
+    assert_eq!(week.pin.expires, until(168 * 3600));
+    bench.pass(168 * 3600 * 1000);
+    assert!(store.extend(pin.key(), pin.version, until(1 << 30)).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn pages_meet_every_pin_that_stays_once() {
+    let bench = Bench::new();
+    let config = StoreConfig::default();
+    let (store, _) = Store::open(config, bench.clock.clone(), bench.ear.clone()).unwrap();
+    for n in 0..500 {
+        let pin = bench.pin(&format!("s{n}"), if n % 2 == 0 { "even" } else { "odd" });
+        let _ = store.claim(pin.key(), pin).await.unwrap();
+    }
+    for most in [1, 7, 500, 501] {
+        let (mut after, mut seen) = (None, Vec::new());
+        loop {
+            let page = store.page(after, most, |glance| &*glance.exit().id == "odd").await;
+            assert!(page.pins.len() == most || !page.more);
+            seen.extend(page.pins.iter().map(|(key, pin)| {
+                assert_eq!(*key, pin.key());
+                pin.session.to_string()
+            }));
+            // An even one goes, another comes, and the last one shown goes.
+            if let Some((last, pin)) = page.pins.last() {
+                store.end(*last).await.unwrap();
+                let _ = store.claim(*last, pin.clone()).await.unwrap();
+                after = Some(*last);
+            }
+            if !page.more {
+                break;
+            }
+        }
+        seen.sort();
+        let mut expected: Vec<_> = (0..500).filter(|n| n % 2 == 1).map(|n| format!("s{n}")).collect();
+        expected.sort();
+        assert_eq!(seen, expected, "{most} at a time");
+    }
+    let mut count = 0;
+    store.survey(|_| count += 1).await;
+    assert_eq!(count, 500);
 }

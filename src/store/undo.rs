@@ -39,6 +39,15 @@ impl Local {
                     self.observer().loaded(&before.pin);
                 }
             }
+            Change::Extended { key, pin, before } => {
+                let back = |now: Held| {
+                    let pin = Pin { expires: before.pin.expires, ..now.pin };
+                    Some(Held { pin, news: now.news, record: before.record })
+                };
+                if self.swap(key, pin.version, back) {
+                    self.observer().extended(&pin, &before.pin);
+                }
+            }
             Change::Used { key, pin, before } => {
                 let mut shard = self.shards.of(key);
                 if shard.get(key, Timestamp::default()).is_some_and(|held| held.pin.version == pin.version) {

@@ -119,6 +119,9 @@ impl Writer {
                 Next::Refused(jobs) => self.refuse(disk, &mut disk.pen.take(), jobs, false),
                 Next::Idle => self.remove_stale(disk),
                 Next::SyncFailed => self.refuse(disk, &mut disk.pen.take(), Vec::new(), true),
+                Next::LetGo if self.let_go(disk) => {}
+                // What another process has is not to be touched.
+                Next::LetGo => return,
                 Next::Close => break,
             }
             if self.local.now().since(self.tidied) > TIDY {
@@ -149,6 +152,36 @@ impl Writer {
         }
     }
 
+    /// Leaves the files to another process; `false`: for good.
+    fn let_go(&self, disk: &Disk) -> bool {
+        disk.wait_synced();
+        // Dropping the engine syncs its journal.
+        *disk.pen.take() = None;
+        drop(self.folder.mark(disk.written()));
+        self.folder.unlock();
+        if !disk.stay_away() {
+            return false;
+        }
+        let locked = self.folder.relock().map_err(EngineError::Io);
+        let mut pen = disk.pen.take();
+        match locked.and_then(|()| self.reopen(disk, false)) {
+            Ok(engine) => {
+                *pen = Some(engine);
+                disk.resume();
+                disk.here_again();
+                self.local.opened_again();
+            }
+            Err(e) => {
+                tracing::error!(error = %e, "the state folder cannot be taken back; new sessions fail");
+                drop(disk.refuse(Vec::new()));
+                disk.here_again();
+                self.local.opened_again();
+                self.refuse(disk, &mut pen, Vec::new(), true);
+            }
+        }
+        true
+    }
+
     /// Undoes what was not written, newest first, and comes back when the
     /// disk writes again.
     fn refuse(&self, disk: &Disk, pen: &mut Option<Engine>, failed: Vec<Job>, all_in_doubt: bool) {
@@ -159,8 +192,8 @@ impl Writer {
         loop {
             // All handles go before the files are opened again.
             *pen = None;
-            let tried = self.folder.try_writing().map_err(EngineError::Io);
-            match tried.and_then(|()| self.reopen(disk, all_in_doubt)) {
+            let tried = self.folder.relock().and_then(|()| self.folder.try_writing());
+            match tried.map_err(EngineError::Io).and_then(|()| self.reopen(disk, all_in_doubt)) {
                 Ok(engine) => {
                     *pen = Some(engine);
                     disk.resume();
@@ -293,7 +326,9 @@ impl Job {
                 let rest = ended.as_ref().and_then(|ended| rest(*key, ended, ended.ends()));
                 to.extend(rest.map(put));
             }
-            Change::Moved { key, pin, .. } | Change::Used { key, pin, .. } => {
+            Change::Moved { key, pin, .. }
+            | Change::Extended { key, pin, .. }
+            | Change::Used { key, pin, .. } => {
                 to.push(Op::pin(number, *key, pin));
             }
             Change::Ended { key, at, before } => {

@@ -13,6 +13,7 @@
 )]
 
 mod access_log;
+mod admin;
 mod answers;
 mod blame;
 mod bodies;
@@ -49,5 +50,8 @@ mod rows;
 mod secrets;
 mod slow;
 mod smuggling;
+mod steering;
+mod systemd;
 mod targets;
+mod upgrade;
 mod users;

@@ -8,7 +8,7 @@ use moorgate::clock::ManualClock;
 use moorgate::core::pin::{ExitName, Pin};
 use moorgate::core::pool::Pools;
 use moorgate::core::time::Timestamp;
-use moorgate::state::{Exits, InForce};
+use moorgate::state::{Exits, InForce, Switches};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
@@ -64,7 +64,7 @@ impl Gateway {
         let clock = Arc::new(ManualClock::new(wall));
         let exits = Arc::new(Exits::default());
         let store = Store::open(content, clock.clone(), exits.clone(), mistake);
-        let in_force = InForce::new(pools, exits.clone(), store.now());
+        let in_force = InForce::new(pools, exits.clone(), Switches::default(), store.now());
         Self {
             store,
             in_force,

@@ -8,6 +8,9 @@ use std::process::{Command, Stdio};
 
 use super::{ADDRESSES, SECRET, Setup, USER, write};
 
+/// Pools of [`Setup::Large`], and the exits of each.
+pub(crate) const POOLS: usize = 1_000;
+pub(crate) const EXITS: usize = 100;
 const BINARY: &str = env!("CARGO_BIN_EXE_moorgate");
 
 pub(super) fn command(
@@ -30,6 +33,10 @@ pub(super) fn command(
         &pools.join("bench.json"),
         &format!(r#"{{ "pools": [{{ "name": "bench", "exits": [{exits}] }}] }}"#),
     );
+    if setup == Setup::Large {
+        write_pools(folder, 0);
+        put_pools(folder);
+    }
     let password = if setup == Setup::Argon2 { hashed(SECRET) } else { SECRET.to_owned() };
     let access = setup == Setup::Logging;
     let text = format!(
@@ -37,7 +44,7 @@ pub(super) fn command(
   "listeners": [{{ "bind": "{address}" }}],
   "admin": {{ "bind": "{admin}" }},
   "pools": "pools",
-  "users": [{{ "name": "{USER}", "password": "{password}" }}],
+  "users": [{{ "name": "{USER}", "password": "{password}", "default_pool": "bench" }}],
   "sessions": {{ "store": "file:state" }},
   "targets": {{ "private": ["127.0.0.0/8"] }},
   "log": {{ "access": {access} }}
@@ -48,6 +55,26 @@ pub(super) fn command(
     let mut command = Command::new(BINARY);
     command.arg("run").arg("--config").arg(config);
     command
+}
+
+/// Writes many pools, none of which any client uses. From one turn to the next
+/// the weight of each of their exits changes.
+pub(super) fn write_pools(folder: &Path, turn: usize) {
+    let weight = 1 + turn % 2;
+    let exit = |pool: usize, n: usize| {
+        format!(r#"{{ "via": "socks5://10.{}.{}.{n}:1080", "weight": {weight} }}"#, pool / 250, pool % 250)
+    };
+    let pool = |pool: usize| {
+        let exits: Vec<_> = (1..=EXITS).map(|n| exit(pool, n)).collect();
+        format!(r#"{{ "name": "p{pool}", "exits": [{}] }}"#, exits.join(",\n"))
+    };
+    let pools: Vec<_> = (0..POOLS).map(pool).collect();
+    write(&folder.join("many.part"), &format!(r#"{{ "pools": [{}] }}"#, pools.join(",\n")));
+}
+
+/// Puts them where they are read.
+pub(super) fn put_pools(folder: &Path) {
+    fs::rename(folder.join("many.part"), folder.join("pools/many.json")).expect("our own files");
 }
 
 /// As `moorgate hash-password` prints it.

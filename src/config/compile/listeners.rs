@@ -13,7 +13,7 @@ use crate::config::file::{AdminEntry, ListenerEntry};
 use crate::config::findings::Place;
 use crate::config::read::Later;
 use crate::config::values::{self, FromText};
-use crate::config::{Defaults, Listener};
+use crate::config::{Admin, Defaults, Listener};
 use crate::core::session::Filter;
 
 /// More sockets than a gateway could want are a slip in a range of ports.
@@ -56,12 +56,8 @@ impl Sockets {
     }
 }
 
-/// The admin listener's socket.
-pub(super) fn admin(
-    reading: &mut Reading<'_>,
-    written: AdminEntry,
-    sockets: &mut Sockets,
-) -> Option<SocketAddr> {
+/// The admin listener: without a token, on loopback alone.
+pub(super) fn admin(reading: &mut Reading<'_>, written: AdminEntry, sockets: &mut Sockets) -> Option<Admin> {
     let root = reading.document.root();
     let place = reading.place(root, &["admin", "bind"]);
     let default = SocketAddr::from((Ipv4Addr::LOCALHOST, 9090));
@@ -70,12 +66,14 @@ pub(super) fn admin(
         reading.findings.add(place, "expected one address and port");
         return None;
     };
-    if !socket.ip().to_canonical().is_loopback() {
-        reading.findings.add(place, "expected an address on loopback, such as \"127.0.0.1:9090\"");
+    let token = written.token.map(|token| token.0);
+    if token.is_none() && !socket.ip().to_canonical().is_loopback() {
+        let expected = "without \"token\" expected an address on loopback, such as \"127.0.0.1:9090\"";
+        reading.findings.add(place, expected);
     } else if let Err(message) = sockets.take(socket, &place) {
         reading.findings.add(place, message);
     }
-    Some(socket)
+    Some(Admin { bind: socket, token })
 }
 
 /// The listeners of the configuration; one on 127.0.0.1:8080 where it has none.

@@ -88,7 +88,8 @@ fn nothing_at_all_is_a_configuration() {
     let (mut config, warnings) = given.config().unwrap();
     assert!(warnings.is_empty());
     assert_eq!(config.listeners[0].binds, ["127.0.0.1:8080".parse().unwrap()]);
-    assert_eq!(config.admin, Some("127.0.0.1:9090".parse().unwrap()));
+    let admin = config.admin.take().unwrap();
+    assert_eq!((admin.bind, admin.token), ("127.0.0.1:9090".parse().unwrap(), None));
     assert_eq!(config.pools, PoolsAt::Path("pools".into()), "those of this repository");
     assert_eq!(config.sessions.store, StoreAt::Folder("moorgate-data".into()));
     assert_eq!(config.sessions.durability, Durability::Journal);
@@ -140,7 +141,7 @@ fn the_configuration_of_the_contract_is_read() {
     assert_eq!(config.listeners[1].binds.len(), 100);
     assert_eq!(config.listeners[1].defaults.labels.to_string(), "city=newyork,country=us");
     assert_eq!(config.listeners[1].defaults.failover, Some(Failover::Address));
-    assert_eq!(config.admin, None);
+    assert!(config.admin.is_none());
     assert_eq!(config.pools, PoolsAt::Path(folder.join("pools")));
     assert_eq!(config.sessions.store, StoreAt::Folder(folder.join("data")));
     let [acme, acme_eu] = &*config.users else { panic!() };
@@ -268,9 +269,14 @@ fn what_is_no_json_is_told_where() {
         r#"{"listeners": [], "admin": {"bind": "0.0.0.0:1"}}"#,
         &[
             "moorgate.json:1:15: listeners: expected at least one listener",
-            "moorgate.json:1:37: admin.bind: expected an address on loopback, such as \"127.0.0.1:9090\"",
+            "moorgate.json:1:37: admin.bind: without \"token\" expected an address on loopback, such as \"127.0.0.1:9090\"",
         ],
     );
+    check_config(
+        r#"{"admin": {"token": "two words"}}"#,
+        &["moorgate.json:1:21: admin.token: expected a token of visible ASCII characters without spaces"],
+    );
+    check_config(r#"{"admin": {"bind": "0.0.0.0:1", "token": "a"}}"#, &[]);
     check_config(
         r#"{"listeners": [{"bind": "127.0.0.1:9-8"}, {"bind": "::1:8080"}, {"bind": "127.0.0.1:"}]}"#,
         &[
@@ -307,7 +313,7 @@ fn listeners_share_no_socket_and_stay_on_loopback_without_users() {
         r#"{"listeners": [], "admin": {"bind": "0.0.0.0:1"}}"#,
         &[
             "moorgate.json:1:15: listeners: expected at least one listener",
-            "moorgate.json:1:37: admin.bind: expected an address on loopback, such as \"127.0.0.1:9090\"",
+            "moorgate.json:1:37: admin.bind: without \"token\" expected an address on loopback, such as \"127.0.0.1:9090\"",
         ],
     );
     check_config(

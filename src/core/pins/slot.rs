@@ -151,6 +151,21 @@ impl Slot {
         }
     }
 
+    /// As [`Pin::user`], to look at.
+    pub(super) fn user<'n>(&self, names: &'n Names) -> &'n str {
+        names.users.value(self.user)
+    }
+
+    /// As [`Pin::exit`], to look at.
+    pub(super) fn exit<'n>(&self, names: &'n Names) -> &'n ExitName {
+        names.exits.value(self.exit)
+    }
+
+    /// As [`Pin::session`], to look at.
+    pub(super) fn session(&self) -> &str {
+        Reader(self.tail.bytes()).text()
+    }
+
     /// Lets go of the names. The slot must not be unpacked after.
     pub(super) fn release(&self, names: &mut Names) {
         names.users.give(self.user);
@@ -266,9 +281,13 @@ impl<'a> Reader<'a> {
 
     #[expect(clippy::expect_used, reason = "invariant: the bytes were a session id when they were packed")]
     fn session(&mut self) -> SessionId {
+        SessionId::new(self.text()).expect("a packed session id")
+    }
+
+    /// The session id, not yet taken for one.
+    fn text(&mut self) -> &'a str {
         let [len] = self.array();
-        let text = std::str::from_utf8(self.bytes(usize::from(len))).ok();
-        text.and_then(SessionId::new).expect("a packed session id")
+        std::str::from_utf8(self.bytes(usize::from(len))).unwrap_or_default()
     }
 
     fn variant(&mut self) -> Variant {

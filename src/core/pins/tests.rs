@@ -132,6 +132,7 @@ struct Entry {
 enum Op {
     Claim { n: u8, exit: u8, ttl_ms: u64, idle_s: u64 },
     Repin { n: u8, exit: u8, stale: bool, fresh: bool },
+    Extend { n: u8, by_ms: u64, stale: bool },
     Touch { n: u8 },
     Announce { n: u8, stale: bool },
     End { n: u8 },
@@ -148,6 +149,8 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(n, exit, ttl_ms, idle_s)| Op::Claim { n, exit, ttl_ms, idle_s }),
         2 => (n(), 0..9_u8, any::<bool>(), any::<bool>())
             .prop_map(|(n, exit, stale, fresh)| Op::Repin { n, exit, stale, fresh }),
+        2 => (n(), 0..700_000_000_u64, any::<bool>())
+            .prop_map(|(n, by_ms, stale)| Op::Extend { n, by_ms, stale }),
         3 => n().prop_map(|n| Op::Touch { n }),
         2 => (n(), any::<bool>()).prop_map(|(n, stale)| Op::Announce { n, stale }),
         1 => n().prop_map(|n| Op::End { n }),
@@ -218,6 +221,20 @@ impl Model {
                     if counts {
                         live.news = News::Moved;
                     }
+                }
+            }
+            Op::Extend { n, by_ms, stale } => {
+                let seen = self.live(n, now).map_or(0, |live| live.pin.version) + u64::from(stale);
+                let got = pins.extend(key(n), seen, Timestamp::from_ms(now.as_ms() + by_ms), now);
+                let Some(live) = self.live(n, now) else {
+                    assert_eq!(got, Repinned::Gone);
+                    return;
+                };
+                assert_eq!(matches!(got, Repinned::Moved { .. }), !stale);
+                if !stale {
+                    let week = live.pin.made.as_ms() + 604_800_000;
+                    let wanted = Timestamp::from_ms((now.as_ms() + by_ms).min(week));
+                    live.pin.expires = live.pin.expires.max(wanted);
                 }
             }
             Op::Touch { n } => {
@@ -296,6 +313,43 @@ proptest! {
             model.check(&pins, now);
         }
     }
+}
+
+/// Every pin that lives all the while is shown, though others come and go
+/// between any two steps.
+#[test]
+fn a_glance_misses_no_pin_that_stays() {
+    let mut pins = Pins::new(7);
+    let key =
+        |n: u32| SessionKey::new("u", "p", &Filter::default(), &SessionId::new(&n.to_string()).unwrap());
+    for n in 0..2000 {
+        pins.claim(key(n), &pin(0, 0, ms(0), 1000, 0), ms(0));
+    }
+    let (mut below, mut seen, mut turn) = (u32::MAX, std::collections::HashSet::new(), 0);
+    while below > 0 {
+        below = pins.glance(below, 17, ms(0), |glance| {
+            seen.insert(glance.key());
+        });
+        // All but each third go, and others come, from all over the map.
+        for n in (turn * 17..).take(17).map(|n| n * 7 % 2000).filter(|n| n % 3 != 0) {
+            pins.end(key(n), ms(0));
+            pins.claim(key(10_000 + n), &pin(0, 0, ms(0), 1000, 0), ms(0));
+        }
+        turn += 1;
+    }
+    assert!((0..2000).step_by(3).all(|n| seen.contains(&key(n))));
+    pins.glance(u32::MAX, u32::MAX, ms(1000), |_| panic!("it has ended"));
+}
+
+#[test]
+fn a_glance_tells_names() {
+    let mut pins = Pins::new(7);
+    let given = pin(1, 2, ms(0), 1000, 0);
+    pins.claim(key(1), &given, ms(0));
+    pins.glance(u32::MAX, 1, ms(0), |glance| {
+        let names = (glance.user(), glance.session(), glance.exit());
+        assert_eq!(names, (&*given.user, given.session.as_str(), &given.exit));
+    });
 }
 
 #[test]

@@ -24,7 +24,10 @@ fn proposal(session: &str, exit: &str) -> Pin {
     pin
 }
 
-/// Pins, moves and ends sessions as fast as it can and says what it is about
+/// What a session lasts once it was extended.
+const LONG: Duration = Duration::from_secs(36_000);
+
+/// Pins, moves, extends and ends sessions as fast as it can and says what it is about
 /// to do, and what is acknowledged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "runs until it is killed"]
@@ -52,6 +55,13 @@ async fn busy_until_killed() {
                             .unwrap();
                         moved.receipt.settled().await.unwrap();
                         println!("done {} two", pin.session);
+                    }
+                    if n % 5 == 0 {
+                        println!("begin {} long", pin.session);
+                        let version = store.peek(pin.key()).unwrap().version;
+                        let expires = claim.pin.made.plus(LONG);
+                        assert!(store.extend(pin.key(), version, expires).await.unwrap().unwrap().won);
+                        println!("done {} long", pin.session);
                     }
                     if n % 7 == 0 {
                         println!("begin {} none", pin.session);
@@ -107,7 +117,11 @@ async fn no_acknowledged_change_is_lost_to_sigkill() {
             Store::open(config, Arc::new(SystemClock::new()), Arc::<Ear>::default()).unwrap();
         for (session, may_be) in &seen {
             let pin = store.peek(proposal(session, "").key());
-            let is = pin.map_or_else(|| "none".to_owned(), |pin| pin.exit.id.to_string());
+            let is = match pin {
+                None => "none".to_owned(),
+                Some(pin) if pin.expires.since(pin.made) >= LONG => "long".to_owned(),
+                Some(pin) => pin.exit.id.to_string(),
+            };
             assert!(may_be.contains(&is), "{session} is {is}, not {may_be:?}; {report:?}");
         }
         store.close().await;

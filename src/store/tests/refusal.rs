@@ -75,12 +75,18 @@ async fn refused(bench: &Bench, store: &Store, a: &Pin, b: &Pin, c: &Pin) {
             claim.receipt.settled().await
         }));
     }
+    let (longer, store_too) = (b.clone(), store.clone());
+    let longer = tokio::spawn(async move {
+        let expires = longer.expires.plus(Duration::from_secs(60));
+        store_too.extend(longer.key(), longer.version, expires).await
+    });
     let ended = store.end(a.key()).await;
     let moved = store.repin(c.key(), c.version, Only::Anyhow, bench.pin("c", "two")).await;
     for claim in claims {
         assert_eq!(claim.await.unwrap(), Err(StoreFault::Refused));
     }
     assert_eq!(ended, Err(StoreFault::Refused));
+    assert_eq!(longer.await.unwrap().err(), Some(StoreFault::Refused));
     if let Ok(Some(moved)) = moved {
         assert_eq!(moved.receipt.settled().await, Err(StoreFault::Refused));
     }

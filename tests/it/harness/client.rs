@@ -151,6 +151,23 @@ impl Client {
         }
     }
 
+    /// The rest of the next line that begins so, as of a stream of events.
+    /// Sizes and ends of chunks are lines of their own.
+    #[track_caller]
+    pub fn line_of(&mut self, start: &str) -> String {
+        loop {
+            if let Some(at) = find(&self.unread, b"\n") {
+                let line: Vec<u8> = self.unread.drain(..=at).collect();
+                let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+                if let Some(rest) = line.strip_prefix(start) {
+                    return rest.to_owned();
+                }
+            } else if self.fill().expect("more of the stream") == 0 {
+                panic!("the stream ended");
+            }
+        }
+    }
+
     fn up_to(&mut self, length: usize) -> (Vec<u8>, bool) {
         while self.unread.len() < length {
             if self.fill().unwrap_or(0) == 0 {

@@ -86,11 +86,18 @@ impl Gateway {
                 command.args(words).arg(MOORGATE);
                 command
             }
-            None => Command::new(MOORGATE),
+            None => match &self.setup.program {
+                Some(program) => Command::new(self.dir.path().join(program)),
+                None => Command::new(MOORGATE),
+            },
         };
         command.args(["run", "--config", "moorgate.json"]).current_dir(self.dir.path());
         command.env_remove("MOORGATE_LOG").envs(self.setup.env.iter().cloned());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let stdin = self.setup.stdin.as_ref().map(|fd| fd.try_clone().expect("a descriptor"));
+        command
+            .stdin(stdin.map_or_else(Stdio::null, Stdio::from))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         command
     }
 
@@ -155,6 +162,13 @@ impl Gateway {
     pub fn crash(&self) {
         self.kill();
         self.launch();
+    }
+
+    /// Something while it runs, then SIGKILL and a new life.
+    #[track_caller]
+    pub fn crash_after(&self, first: impl FnOnce()) {
+        first();
+        self.crash();
     }
 
     /// Replaces `pools/p.json`, by renaming a new file over it.
@@ -238,6 +252,9 @@ pub fn write(setup: &Setup) -> TempDir {
     put("pools/p.json", serde_json::to_string_pretty(&setup.pools).expect("JSON").as_bytes());
     fs::create_dir(dir.path().join("state")).expect("a folder");
     setup.files.iter().for_each(|(path, bytes)| put(path, bytes));
+    if let Some(program) = &setup.program {
+        fs::copy(MOORGATE, dir.path().join(program)).expect("the binary is copied");
+    }
     dir
 }
 

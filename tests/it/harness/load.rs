@@ -28,6 +28,7 @@ struct Shared {
     made: AtomicUsize,
     answers: AtomicUsize,
     broken: AtomicUsize,
+    noticed: Mutex<Vec<String>>,
     seen: Mutex<HashMap<String, String>>,
     wrong: Mutex<Vec<String>>,
 }
@@ -42,6 +43,7 @@ impl Load {
             made: AtomicUsize::new(0),
             answers: AtomicUsize::new(0),
             broken: AtomicUsize::new(0),
+            noticed: Mutex::default(),
             seen: Mutex::default(),
             wrong: Mutex::default(),
         });
@@ -69,6 +71,13 @@ impl Load {
     /// How many answers began and did not end.
     pub fn broken(&self) -> usize {
         self.shared.broken.load(Ordering::Relaxed)
+    }
+
+    /// Whatever a client could tell of that something happens to the gateway: a
+    /// connection refused or broken off, an answer of the drain's, or one that
+    /// closes.
+    pub fn noticed(&self) -> Vec<String> {
+        self.shared.noticed.lock().unwrap().clone()
     }
 
     /// Every session that saw a success, and its exit.
@@ -103,7 +112,10 @@ impl Shared {
             let address = *self.address.lock().unwrap();
             match Client::try_open(address) {
                 Ok(mut client) => while self.ask(&mut client).is_some() {},
-                Err(_) => std::thread::sleep(std::time::Duration::from_millis(5)),
+                Err(error) => {
+                    self.notice(format!("no connection: {error}"));
+                    std::thread::sleep(std::time::Duration::from_millis(5));
+                }
             }
         }
     }
@@ -115,8 +127,17 @@ impl Shared {
         }
         let session = self.choose();
         let fields = basic(&format!("acme-session-{session}-ttl-1h"));
-        client.try_send(get(&self.url, &fields)).ok()?;
-        let answer = client.try_answer("GET").ok()?;
+        let sent = client.try_send(get(&self.url, &fields));
+        let answer = match sent.and_then(|()| client.try_answer("GET")) {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.notice(format!("{session}: {error}"));
+                return None;
+            }
+        };
+        if answer.status != 200 || answer.has("connection", "close") {
+            self.notice(format!("{session}: {answer:?}"));
+        }
         if !answer.whole {
             self.broken.fetch_add(1, Ordering::Relaxed);
             return None;
@@ -124,6 +145,10 @@ impl Shared {
         self.answers.fetch_add(1, Ordering::Relaxed);
         self.judge(session, &answer);
         (!answer.has("connection", "close")).then_some(())
+    }
+
+    fn notice(&self, what: String) {
+        self.noticed.lock().unwrap().push(what);
     }
 
     /// Every second one is new.

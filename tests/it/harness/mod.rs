@@ -5,11 +5,13 @@
 
 pub mod client;
 pub mod gateway;
+pub mod heir;
 pub mod load;
 pub mod log;
 pub mod measure;
 pub mod names;
 pub mod namespace;
+pub mod operator;
 pub mod origin;
 pub mod programs;
 pub mod recorder;
@@ -26,6 +28,7 @@ use std::time::{Duration, Instant};
 
 pub use client::{Answer, Client};
 pub use gateway::Gateway;
+pub use heir::Heir;
 pub use origin::Origin;
 pub use request::{PASSWORD, basic};
 pub use setup::Setup;

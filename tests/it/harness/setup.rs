@@ -5,6 +5,8 @@
 //! Must not know: the running process.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -26,6 +28,11 @@ pub struct Setup {
     pub env: Vec<(String, String)>,
     /// A program before the gateway's own, `{dir}` standing for the folder.
     pub wrap: Vec<String>,
+    /// Runs a copy of the gateway's program, in the folder and of this name,
+    /// which a test may replace.
+    pub program: Option<String>,
+    /// Its standard input; else there is none.
+    pub stdin: Option<Arc<OwnedFd>>,
 }
 
 impl Setup {
@@ -44,6 +51,8 @@ impl Setup {
             files: Vec::new(),
             env: Vec::new(),
             wrap: Vec::new(),
+            program: None,
+            stdin: None,
         }
     }
 

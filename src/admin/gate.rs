@@ -1,0 +1,223 @@
+//! Who may ask.
+//!
+//! Owns: the token, and what keeps a page in somebody's browser from asking
+//! in its place: `Host` (DNS rebinding) and `Origin` (requests across sites).
+//! Must not know: what is asked.
+
+use std::net::IpAddr;
+
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, Method};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::problem::{Kind, Problem};
+use crate::core::secret::Secret;
+
+/// The admin listener's gate.
+#[derive(Clone)]
+pub(super) struct Gate {
+    /// A digest of the token, so that comparing takes as long whatever was
+    /// sent.
+    token: Option<blake3::Hash>,
+    /// The listener is on loopback.
+    local: bool,
+}
+
+/// What says how far from a page's own site its request goes.
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// Open to all who reach a listener on loopback.
+const OPEN: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
+impl Gate {
+    /// With this token, on a listener that is `local` or not.
+    pub(super) fn new(token: Option<&Secret>, local: bool) -> Self {
+        Self { token: token.map(|token| blake3::hash(token.expose().as_bytes())), local }
+    }
+
+    fn check(&self, request: &Request) -> Result<(), Problem> {
+        let headers = request.headers();
+        let path = request.uri().path();
+        let trusted = self.token.is_some() && self.check_token(headers).is_ok();
+        if !trusted && self.local {
+            check_host(request)?;
+        }
+        check_origin(request)?;
+        let open = self.local && (self.token.is_none() || OPEN.contains(&path));
+        if trusted || open {
+            return Ok(());
+        }
+        self.check_token(headers)
+    }
+
+    fn check_token(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let mut fields = headers.get_all(AUTHORIZATION).iter();
+        let (Some(field), None) = (fields.next(), fields.next()) else {
+            let detail = "send the token of the configuration as one field Authorization: Bearer";
+            return Err(Problem::new(Kind::TokenRequired, detail));
+        };
+        let (scheme, sent) = field.as_bytes().split_at_checked(7).unwrap_or_default();
+        let sent = blake3::hash(sent.trim_ascii());
+        // The comparison of digests takes the same time for all of them.
+        match self.token {
+            Some(token) if scheme.eq_ignore_ascii_case(b"bearer ") && sent == token => Ok(()),
+            _ => Err(Problem::new(Kind::TokenWrong, "send the token that the configuration has under admin")),
+        }
+    }
+}
+
+/// Lets a request through, or answers why not.
+pub(super) async fn gate(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+    match gate.check(&request) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// A page that has its own name resolve to loopback sends that name.
+fn check_host(request: &Request) -> Result<(), Problem> {
+    let refused = || {
+        let detail = "ask for localhost, 127.0.0.1 or [::1]: without a token no other Host is served here";
+        Err(Problem::new(Kind::HostForbidden, detail))
+    };
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => host.to_str().ok(),
+        // Health checks in HTTP/1.0 have none.
+        (None, _) if OPEN.contains(&request.uri().path()) => None,
+        _ => return refused(),
+    };
+    let written = request.uri().authority().map(Authority::as_str);
+    match host.into_iter().chain(written).all(is_loopback) {
+        true => Ok(()),
+        false => refused(),
+    }
+}
+
+fn is_loopback(authority: &str) -> bool {
+    let Ok(authority) = authority.parse::<Authority>() else { return false };
+    if authority.as_str().contains('@') {
+        return false;
+    }
+    let host = authority.host();
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    let address = bare.parse::<IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
+/// A page of another site can send a request without a body, though it cannot
+/// read the answer. Browsers say where it comes from.
+fn check_origin(request: &Request) -> Result<(), Problem> {
+    let headers = request.headers();
+    let host = headers.get(HOST).map(|host| host.as_bytes());
+    let same = |origin: &[u8]| {
+        let of = origin.strip_prefix(b"http://").or_else(|| origin.strip_prefix(b"https://"));
+        of.is_some() && of == host
+    };
+    let foreign = headers.get_all(ORIGIN).iter().any(|origin| !same(origin.as_bytes()));
+    let looks = matches!(*request.method(), Method::GET | Method::HEAD);
+    let site = headers.get(SEC_FETCH_SITE).map(|site| site.as_bytes());
+    let crossing = !looks && !matches!(site, None | Some(b"same-origin" | b"none"));
+    if foreign || crossing {
+        let detail = "ask from a program, or from the page that this listener serves itself";
+        return Err(Problem::new(Kind::OriginForbidden, detail));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(gate: &Gate, line: &str, fields: &[(&str, &str)], expected: Option<Kind>) {
+        let (method, uri) = line.split_once(' ').unwrap();
+        let mut request = axum::http::Request::builder().method(method).uri(uri);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let outcome = gate.check(&request.body(Body::empty()).unwrap());
+        let problem = |problem: &Problem| serde_json::to_value(problem).unwrap()["code"].clone();
+        let expected = expected.map(|kind| problem(&Problem::new(kind, "")));
+        assert_eq!(outcome.err().as_ref().map(problem), expected, "{line} {fields:?}");
+    }
+
+    #[test]
+    fn without_a_token_only_loopback_hosts_are_served() {
+        let gate = Gate::new(None, true);
+        for host in ["localhost", "LOCALHOST:9090", "127.0.0.1:9090", "127.9.9.9", "[::1]:1", "[::1]"] {
+            check(&gate, "GET /v1/pools", &[("host", host)], None);
+        }
+        let refused = [
+            "evil.example",
+            "evil.example:9090",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "localhost@evil.example",
+            "evil.example@localhost",
+            "192.0.2.1",
+            "[2001:db8::1]",
+            "0.0.0.0",
+            "",
+            "127.0.0.1 evil",
+        ];
+        for host in refused {
+            for path in ["/v1/pools", "/metrics", "/healthz", "/"] {
+                check(&gate, &format!("GET {path}"), &[("host", host)], Some(Kind::HostForbidden));
+            }
+        }
+        check(&gate, "GET /v1/pools", &[], Some(Kind::HostForbidden));
+        check(&gate, "GET /healthz", &[], None);
+        let twice = [("host", "localhost"), ("host", "evil.example")];
+        check(&gate, "GET /v1/pools", &twice, Some(Kind::HostForbidden));
+        check(&gate, "GET http://evil.example/v1/pools", &[("host", "localhost")], Some(Kind::HostForbidden));
+    }
+
+    #[test]
+    fn a_token_is_needed_where_there_is_one() {
+        let host = ("host", "gate.example");
+        let bearer = |token: &'static str| ("authorization", token);
+        for local in [true, false] {
+            let gate = Gate::new(Some(&Secret::new("s3cret")), local);
+            let path = "GET /v1/pools";
+            check(&gate, path, &[host, bearer("Bearer s3cret")], None);
+            check(&gate, path, &[host, bearer("bearer  s3cret ")], None);
+            let missing = if local { Kind::HostForbidden } else { Kind::TokenRequired };
+            check(&gate, path, &[host], Some(missing));
+            let wrong = if local { Kind::HostForbidden } else { Kind::TokenWrong };
+            for token in ["Bearer s3cre", "Bearer s3crett", "Bearer", "Basic s3cret", "s3cret", ""] {
+                check(&gate, path, &[host, bearer(token)], Some(wrong));
+            }
+            let localhost = ("host", "localhost");
+            check(&gate, path, &[localhost], Some(Kind::TokenRequired));
+            check(&gate, path, &[localhost, bearer("Bearer x")], Some(Kind::TokenWrong));
+            let twice = [localhost, bearer("Bearer s3cret"), bearer("Bearer x")];
+            check(&gate, path, &twice, Some(Kind::TokenRequired));
+            let open = if local { None } else { Some(Kind::TokenRequired) };
+            OPEN.iter().for_each(|path| check(&gate, &format!("GET {path}"), &[localhost], open));
+        }
+    }
+
+    #[test]
+    fn another_sites_page_may_not_ask() {
+        let gate = Gate::new(None, true);
+        let host = ("host", "localhost:9090");
+        check(&gate, "POST /v1/reload", &[host, ("origin", "http://localhost:9090")], None);
+        for origin in ["http://localhost:9091", "https://evil.example", "null", "localhost:9090"] {
+            for method in ["GET", "POST"] {
+                let fields = [host, ("origin", origin)];
+                check(&gate, &format!("{method} /v1/reload"), &fields, Some(Kind::OriginForbidden));
+            }
+        }
+        let site = |site: &'static str| [host, ("sec-fetch-site", site)];
+        check(&gate, "POST /v1/reload", &site("cross-site"), Some(Kind::OriginForbidden));
+        check(&gate, "DELETE /v1/sessions/x", &site("same-site"), Some(Kind::OriginForbidden));
+        check(&gate, "POST /v1/reload", &site("same-origin"), None);
+        check(&gate, "GET /", &site("cross-site"), None);
+    }
+}

@@ -1,0 +1,192 @@
+//! What is counted for the gateway as a whole.
+//!
+//! Owns: the counters and timers that requests, sessions and reloads leave
+//! their marks on: relaxed atomics held by whoever counts, no look-up and no
+//! lock.
+//! Must not know: in which words they are told, who asks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use super::access::Kind;
+use super::events::Events;
+use crate::core::code::Code;
+
+/// How many codes there are.
+const CODES: usize = Code::COUNT;
+
+/// Counts, goes on from zero at each start.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    /// One more.
+    pub(crate) fn one(&self) {
+        self.add(1);
+    }
+
+    /// So many more.
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Relaxed);
+    }
+
+    /// How many so far.
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
+/// The upper ends of a timer's buckets, in µs; what is longer has none.
+pub(crate) const ENDS_US: [u64; 16] = [
+    1_000,
+    2_500,
+    5_000,
+    10_000,
+    25_000,
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    60_000_000,
+    600_000_000,
+    3_600_000_000,
+];
+
+/// A histogram of times.
+#[derive(Debug, Default)]
+pub(crate) struct Timer {
+    buckets: [Counter; ENDS_US.len() + 1],
+    sum_us: Counter,
+}
+
+impl Timer {
+    /// Something took this long.
+    pub(crate) fn record(&self, time: Duration) {
+        let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        self.buckets[ENDS_US.partition_point(|end| *end < micros)].one();
+        self.sum_us.add(micros);
+    }
+}
+
+/// Why a session was moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MoveReason {
+    /// Its exit was gone, off or ejected, or its token lost.
+    ExitDown,
+    /// Its exit could not be dialled before any success was answered.
+    FirstDial,
+    /// Its exit's `via` is another one.
+    ExitChanged,
+    /// The operator, or its owner, asked for it.
+    Asked,
+}
+
+impl MoveReason {
+    /// Every reason.
+    pub(crate) const ALL: [Self; 4] = [Self::ExitDown, Self::FirstDial, Self::ExitChanged, Self::Asked];
+
+    /// The word in events and metrics.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::ExitDown => "exit_down",
+            Self::FirstDial => "first_dial",
+            Self::ExitChanged => "exit_changed",
+            Self::Asked => "asked",
+        }
+    }
+}
+
+/// All that is counted.
+#[derive(Debug)]
+pub(crate) struct Instruments {
+    /// By kind, and within it by code: first those without a failure of ours.
+    requests: [[Counter; CODES + 1]; 3],
+    /// Bytes from clients.
+    pub(crate) up: Counter,
+    /// Bytes to clients.
+    pub(crate) down: Counter,
+    /// From a request's head to the connection to its target.
+    pub(crate) connect: Timer,
+    /// From a plain request's head to its answer's first byte.
+    pub(crate) first_byte: Timer,
+    /// Whole tunnels.
+    pub(crate) tunnels: Timer,
+    /// Pins that were made.
+    pub(crate) claims_won: Counter,
+    /// Proposals that met a pin made a moment before.
+    pub(crate) claims_lost: Counter,
+    moves: [Counter; MoveReason::ALL.len()],
+    /// Pins whose time was over or that were ended.
+    pub(crate) ended: Counter,
+    /// Exits taken out of use.
+    pub(crate) ejections: Counter,
+    /// Reloads whose result is in force.
+    pub(crate) reloads: Counter,
+    /// Reloads that changed nothing, for something was wrong.
+    pub(crate) reloads_failed: Counter,
+    /// Damage found in the state folder.
+    pub(crate) damage: Counter,
+    /// Told to whoever listens.
+    pub(crate) events: Arc<Events>,
+}
+
+impl Default for Instruments {
+    fn default() -> Self {
+        Self {
+            requests: std::array::from_fn(|_| std::array::from_fn(|_| Counter::default())),
+            up: Counter::default(),
+            down: Counter::default(),
+            connect: Timer::default(),
+            first_byte: Timer::default(),
+            tunnels: Timer::default(),
+            claims_won: Counter::default(),
+            claims_lost: Counter::default(),
+            moves: Default::default(),
+            ended: Counter::default(),
+            ejections: Counter::default(),
+            reloads: Counter::default(),
+            reloads_failed: Counter::default(),
+            damage: Counter::default(),
+            events: Arc::default(),
+        }
+    }
+}
+
+impl Instruments {
+    /// A request is over.
+    pub(crate) fn request(&self, kind: Kind, code: Option<Code>) {
+        self.requests[kind as usize][code.map_or(0, |code| code as usize + 1)].one();
+    }
+
+    /// How many requests there were, and how many of them failed by a code of
+    /// ours.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        let sum = |counters: &[Counter]| counters.iter().map(Counter::get).sum::<u64>();
+        let all = self.requests.iter().map(|kind| sum(kind)).sum();
+        (all, self.requests.iter().map(|[_, failed @ ..]| sum(failed)).sum())
+    }
+
+    /// A session was moved.
+    pub(crate) fn moved(&self, reason: MoveReason) {
+        self.moves[reason as usize].one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_counted_by_kind_and_code() {
+        let instruments = Instruments::default();
+        instruments.request(Kind::Tunnel, None);
+        instruments.request(Kind::Tunnel, Some(Code::ExitTimeout));
+        instruments.request(Kind::Refused, Some(Code::BadRequest));
+        assert_eq!(instruments.totals(), (3, 2));
+    }
+}

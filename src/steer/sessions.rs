@@ -1,0 +1,181 @@
+//! Sessions: looked at, ended, moved, extended.
+//!
+//! Owns: which exit a session that is moved on demand gets, and how long one
+//! can be made to last.
+//! Must not know: who asks.
+
+use crate::core::exit::Exit;
+use crate::core::pin::{ExitName, Pin, Variant};
+use crate::core::pins::Only;
+use crate::core::session::SessionKey;
+use crate::core::time::Ttl;
+use crate::observe::events::{self, Event};
+use crate::observe::instruments::MoveReason;
+use crate::state::{LivePool, NewPin, Pick};
+use crate::store::{Glance, Page};
+
+use super::{Steering, Undone};
+
+/// So often an act is tried anew when the session has changed meanwhile.
+const TRIES: u32 = 16;
+
+/// Which sessions are looked for; what is `None` does not matter.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Search {
+    /// Whose they are.
+    pub(crate) user: Option<String>,
+    /// Of which pool.
+    pub(crate) pool: Option<String>,
+    /// On the exit of this id.
+    pub(crate) exit: Option<String>,
+    /// Of exactly this name.
+    pub(crate) session: Option<String>,
+}
+
+impl Search {
+    fn fits(&self, glance: &Glance<'_>) -> bool {
+        let same = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|wanted| wanted == is);
+        same(&self.user, glance.user())
+            && same(&self.pool, &glance.exit().pool)
+            && same(&self.exit, &glance.exit().id)
+            && same(&self.session, glance.session())
+    }
+}
+
+impl Steering {
+    /// A page of the sessions that fit, from behind `after` on.
+    pub(crate) async fn sessions(&self, search: &Search, after: Option<SessionKey>, most: usize) -> Page {
+        self.store.page(after, most, |glance| search.fits(glance)).await
+    }
+
+    /// The session with this key.
+    pub(crate) fn session(&self, key: SessionKey) -> Result<Pin, Undone> {
+        self.store.peek(key).ok_or(Undone::SessionUnknown)
+    }
+
+    /// Ends a session: its next request makes a new pin.
+    pub(crate) async fn end(&self, key: SessionKey) -> Result<Pin, Undone> {
+        let pin = self.store.end(key).await?.ok_or(Undone::SessionUnknown)?;
+        tracing::info!(pool = &*pin.exit.pool, session = pin.session.as_str(), "session ended on demand");
+        Ok(pin)
+    }
+
+    /// Makes a session last `ttl` from now, if it does not last longer
+    /// already.
+    pub(crate) async fn extend(&self, key: SessionKey, ttl: Ttl) -> Result<Pin, Undone> {
+        for _ in 0..TRIES {
+            let pin = self.session(key)?;
+            let now = self.now();
+            let expires = now.plus(ttl.as_duration());
+            let life = expires.since(pin.made);
+            if life > Ttl::MAX.as_duration() {
+                let left = Ttl::MAX.as_duration().saturating_sub(now.since(pin.made));
+                return Err(Undone::TooLong { most: Ttl::from_secs(left.as_secs()) });
+            }
+            let snapshot = self.state.snapshot();
+            let exit = snapshot.pool(&pin.exit.pool).and_then(|pool| pool.pool.exit(&pin.exit.id));
+            if let Some(max_ttl) = exit.and_then(|exit| exit.max_ttl)
+                && expires > pin.expires
+                && life > max_ttl.as_duration()
+            {
+                return Err(Undone::ExitTooShort { exit: pin.exit, max_ttl });
+            }
+            let claim = self.store.extend(key, pin.version, expires).await?;
+            let claim = claim.ok_or(Undone::SessionUnknown)?;
+            if claim.won {
+                return Ok(claim.pin);
+            }
+        }
+        Err(Undone::Contended)
+    }
+
+    /// Moves a session to the exit of this id, or to any other that has its
+    /// labels. Where its exit is the only one and many in one, it gets
+    /// another of those. A session that is there already stays.
+    pub(crate) async fn relocate(&self, key: SessionKey, to: Option<&str>) -> Result<Pin, Undone> {
+        for _ in 0..TRIES {
+            let pin = self.session(key)?;
+            if to == Some(&*pin.exit.id) {
+                return Ok(pin);
+            }
+            let snapshot = self.state.snapshot();
+            let pool = snapshot.pool(&pin.exit.pool);
+            let pool = pool.ok_or_else(|| Undone::PoolUnknown(pin.exit.pool.to_string()))?;
+            let mut pick = self.pick(pool, key, &pin, to)?;
+            let proposal = self.proposal(pool, &pick, &pin);
+            let moved = self.store.repin(key, pin.version, Only::Anyhow, proposal).await?;
+            let moved = moved.ok_or(Undone::SessionUnknown)?;
+            if !moved.won {
+                continue;
+            }
+            if let Some(room) = pick.room.take() {
+                room.commit(&moved.pin);
+            }
+            drop(pick);
+            moved.receipt.settled().await?;
+            self.tell_move(&pin, &moved.pin);
+            return Ok(moved.pin);
+        }
+        Err(Undone::Contended)
+    }
+
+    fn pick(&self, pool: &LivePool, key: SessionKey, pin: &Pin, to: Option<&str>) -> Result<Pick, Undone> {
+        if let Some(id) = to {
+            let name = || ExitName { pool: pin.exit.pool.clone(), id: id.into() };
+            let exit = pool.pool.exit(id).ok_or_else(|| Undone::ExitUnknown(name()))?;
+            if !exit.meets(&pin.filter) {
+                return Err(Undone::ExitUnfit { exit: name(), labels: pin.filter.to_string() });
+            }
+        }
+        let now = self.now();
+        let ask = NewPin {
+            key,
+            filter: &pin.filter,
+            exit: to,
+            ttl: Ttl::from_duration(pin.expires.since(now)).unwrap_or(Ttl::MIN),
+            not: std::slice::from_ref(&pin.exit),
+            address: None,
+            siblings_only: false,
+        };
+        let none = match pool.place(&ask, now, &mut rand::rng()) {
+            Ok(pick) => return Ok(pick),
+            Err(none) => none,
+        };
+        if to.is_none()
+            && pin.variant != Variant::None
+            && let Ok(pick) = pool.renew(&pin.exit.id, now, &mut rand::rng())
+        {
+            return Ok(pick);
+        }
+        Err(Undone::NoExit(none))
+    }
+
+    /// Times, session and labels are the store's to keep.
+    fn proposal(&self, pool: &LivePool, pick: &Pick, pin: &Pin) -> Pin {
+        let was = pool.pool.exit(&pin.exit.id);
+        let address = was.map_or_else(
+            || pin.variant.address(),
+            |was: &std::sync::Arc<Exit>| was.address_for(&pin.variant),
+        );
+        Pin {
+            exit: pick.exit.name.clone(),
+            variant: pick.variant.clone(),
+            via: pick.exit.digest,
+            rest_s: u32::try_from(pool.pool.reuse_after.as_secs()).unwrap_or(u32::MAX),
+            same_address: address.is_some() && pick.address() == address,
+            ..pin.clone()
+        }
+    }
+
+    fn tell_move(&self, before: &Pin, now: &Pin) {
+        let ExitName { pool, id } = &now.exit;
+        let (from, session) = (&before.exit.id, now.session.as_str());
+        tracing::info!(pool = &**pool, from = &**from, to = &**id, session, "session moved on demand");
+        self.instruments.moved(MoveReason::Asked);
+        self.instruments.events.tell(|| Event::SessionMoved {
+            session: events::Session::of(now),
+            from: from.clone(),
+            reason: MoveReason::Asked.word(),
+        });
+    }
+}
