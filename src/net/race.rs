@@ -60,9 +60,12 @@ pub(crate) enum ConnectError {
     /// No way there.
     #[error("no route")]
     Unreachable,
-    /// The source address is not this host's, or has no port left.
+    /// The source address is not this host's.
     #[error("the source address cannot be bound")]
     Source,
+    /// The source address has no port left for this destination.
+    #[error("no source port is left for this destination")]
+    NoPort,
     /// This process or host is out of descriptors, buffers or memory.
     #[error("the gateway is out of sockets")]
     OutOfSockets,
@@ -143,7 +146,11 @@ fn interleave(addresses: &[IpAddr]) -> Vec<IpAddr> {
 enum Failure {
     Socket(io::Error),
     Bind(io::Error),
-    Connect { error: io::Error, bound: bool },
+    Connect {
+        error: io::Error,
+        /// EADDRNOTAVAIL says that no port was left.
+        tells_ports: bool,
+    },
 }
 
 async fn open(peer: SocketAddr, source: Source) -> Result<TcpStream, Failure> {
@@ -151,9 +158,13 @@ async fn open(peer: SocketAddr, source: Source) -> Result<TcpStream, Failure> {
     if let Some(ip) = source.address() {
         bind(&socket, ip, source).map_err(Failure::Bind)?;
     }
-    // From loopback, some kernels say so of every target that is elsewhere.
-    let bound = source.address().is_some_and(|ip| !ip.is_loopback());
-    let failed = |error| Failure::Connect { error, bound };
+    // From loopback, some kernels say so of every target that is elsewhere;
+    // without a source, of IPv6 where the host has none.
+    let tells_ports = match source.address() {
+        Some(ip) => !ip.is_loopback() || peer.ip().is_loopback(),
+        None => peer.is_ipv4(),
+    };
+    let failed = |error| Failure::Connect { error, tells_ports };
     match socket.connect(&peer.into()) {
         Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => return Err(failed(error)),
         _ => {}
@@ -197,6 +208,7 @@ fn bind(socket: &Socket, ip: IpAddr, source: Source) -> io::Result<()> {
 fn sum_up(failures: &[Failure]) -> ConnectError {
     let order = [
         ConnectError::OutOfSockets,
+        ConnectError::NoPort,
         ConnectError::TimedOut,
         ConnectError::Refused,
         ConnectError::Source,
@@ -213,11 +225,10 @@ impl Failure {
             Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
                 return ConnectError::OutOfSockets;
             }
-            // The source has no port left for this destination.
             Some(libc::EADDRNOTAVAIL | libc::EADDRINUSE)
-                if matches!(self, Self::Connect { bound: true, .. }) =>
+                if matches!(self, Self::Connect { tells_ports: true, .. }) =>
             {
-                return ConnectError::Source;
+                return ConnectError::NoPort;
             }
             _ => {}
         }

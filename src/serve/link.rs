@@ -93,6 +93,7 @@ async fn free(shared: &Shared, wish: &Wish, purpose: Purpose) -> Result<Link, Fa
         };
         match dial(shared, wish, pick, purpose, wish.ask.default_ttl).await {
             Ok(link) => return Ok(link),
+            Err(failed) if named.is_some() && failed.failure.blame == Blame::Full => return Err(failed.fault),
             Err(failed) if failed.failure.is_exits() => {
                 // A named exit has no other; another token may do.
                 if named.is_none() && failed.failure.blame != Blame::Token {

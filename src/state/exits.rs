@@ -311,6 +311,11 @@ impl Attempt {
                 self.report(Outcome::Silent(hash.finish()), now)
             }
             Blame::Token => self.token_failed(now),
+            // It tells nothing of how the exit is: as if it had not been tried.
+            Blame::Full => {
+                let ejected_until = locked(&self.live.health).health.ejected_until();
+                After { ejected_until, change: None, token_lost: false }
+            }
         }
     }
 

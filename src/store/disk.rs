@@ -12,6 +12,7 @@
 //! undone, newest first, and nothing new is taken until it comes round.
 
 mod leave;
+mod synced;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -362,39 +363,6 @@ impl Disk {
         locked(&self.queue).closed = true;
         self.closed.notify_waiters();
         self.away.notify_waiters();
-    }
-}
-
-/// For the sync thread.
-impl Disk {
-    /// Waits until something is written that is not synced; `false` at the
-    /// end.
-    pub(super) fn wait_for_unsynced(&self) -> bool {
-        let sync = locked(&self.sync);
-        let waited = self.sync_wake.wait_while(sync, |sync| {
-            sync.idle = sync.written == sync.synced && !sync.closing;
-            sync.idle
-        });
-        !waited.unwrap_or_else(PoisonError::into_inner).closing
-    }
-
-    /// The number of the last record that was written.
-    pub(super) fn written(&self) -> u64 {
-        locked(&self.sync).written
-    }
-
-    /// Records up to this number are synced, or will not be.
-    pub(super) fn synced(&self, number: u64) {
-        let mut sync = locked(&self.sync);
-        sync.synced = sync.synced.max(number);
-        drop(sync);
-        self.sync_wake.notify_all();
-    }
-
-    /// What was written may not be on the disk.
-    pub(super) fn sync_failed(&self) {
-        locked(&self.queue).sync_failed = true;
-        self.wake.notify_one();
     }
 }
 

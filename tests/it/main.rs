@@ -39,6 +39,7 @@ mod limits;
 mod plain;
 mod policy;
 mod pools;
+mod ports;
 mod prefixes;
 mod rebinding;
 mod refused;

@@ -53,7 +53,8 @@ async fn attempts_are_staggered_and_the_first_success_wins() {
 fn failures_are_summed_up() {
     #[track_caller]
     fn check(codes: &[i32], expected: ConnectError) {
-        let fail = |code: &i32| Failure::Connect { error: io::Error::from_raw_os_error(*code), bound: false };
+        let fail =
+            |code: &i32| Failure::Connect { error: io::Error::from_raw_os_error(*code), tells_ports: false };
         assert_eq!(sum_up(&codes.iter().map(fail).collect::<Vec<_>>()), expected, "{codes:?}");
     }
     check(&[libc::ECONNREFUSED, libc::ECONNREFUSED], ConnectError::Refused);
