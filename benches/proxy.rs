@@ -49,12 +49,16 @@ mod origin;
 mod peers;
 #[path = "proxy/plot.rs"]
 mod plot;
+#[path = "proxy/provenance.rs"]
+mod provenance;
 #[path = "proxy/report.rs"]
 mod report;
 #[path = "proxy/rounds.rs"]
 mod rounds;
 #[path = "proxy/samples.rs"]
 mod samples;
+#[path = "proxy/table.rs"]
+mod table;
 #[path = "proxy/variants.rs"]
 mod variants;
 #[path = "proxy/workloads.rs"]
@@ -103,7 +107,7 @@ async fn measure(options: &Options) {
         println!("\n{text}");
     }
     if options.write {
-        document::write(&sections, options.rounds);
+        document::write("performance.md", &sections, &provenance::line(options.rounds));
         plot::write(&report);
         figures::write(&report);
     }

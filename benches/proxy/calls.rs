@@ -10,7 +10,8 @@ use crate::document;
 use crate::load::plain;
 use crate::options::Options;
 use crate::peers::Peer;
-use crate::report::table;
+use crate::provenance;
+use crate::table::table;
 use crate::workloads::{Load, name_for};
 
 /// What is counted: it is slower while it is watched, so its waits are fewer
@@ -42,7 +43,8 @@ pub(crate) async fn show(options: &Options, folder: &Path) {
     }
     println!("\n{text}");
     if options.write {
-        document::write(&[("calls", text.trim_end().to_owned() + "\n")], 1);
+        let sections = [("calls", text.trim_end().to_owned() + "\n")];
+        document::write("performance.md", &sections, &provenance::line(1));
     }
 }
 
@@ -54,7 +56,7 @@ async fn count(peer: &Peer, load: Load) -> Calls {
     load.run(through, peer.pid()).await;
     let counting = Counting::start(peer).await;
     load.run(through, peer.pid()).await;
-    counting.end(load.units()).await
+    counting.end(load.units_in_all()).await
 }
 
 fn calls_table(what: &str, columns: &[(String, Calls)]) -> String {

@@ -13,8 +13,8 @@ use crate::workloads::{Load, name_for};
 
 /// Tunnels that show what a proxy can carry.
 const SATURATING: u64 = 2_000;
-/// Rounds at most: each shows many tunnels of each proxy.
-const MOST_ROUNDS: usize = 9;
+/// What a quick run has for this.
+const SHARE: Duration = Duration::from_secs(70);
 /// How long the open loop runs in each round.
 const PERIOD: Duration = Duration::from_millis(1_500);
 
@@ -35,9 +35,8 @@ pub(crate) async fn measure(options: &Options, rivals: &[Kind], folder: &Path) -
     let rivals = rivals.iter().filter(|kind| kind.serves(Service::Short));
     let peers: Vec<Peer> = rivals.enumerate().map(start).collect();
     let mut samples = Samples::default();
-    let rounds = options.rounds.min(MOST_ROUNDS);
     // The first round only warms up.
-    for round in 0..=rounds {
+    for round in options.rounds(SHARE / 2) {
         for peer in &peers {
             let rate = open::saturation(through(peer), SATURATING).await / 2.0;
             if round > 0 {
@@ -45,7 +44,7 @@ pub(crate) async fn measure(options: &Options, rivals: &[Kind], folder: &Path) -
             }
         }
     }
-    for _ in 0..rounds {
+    for _ in options.rounds(SHARE / 2).skip(1) {
         for peer in &peers {
             let rate = samples.median(RATE, peer.kind).expect("it was measured");
             let took = open::run(through(peer), rate, PERIOD).await;

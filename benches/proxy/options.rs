@@ -1,6 +1,9 @@
 //! What this program is asked to do.
 
 use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::peers::Kind;
 
@@ -15,6 +18,8 @@ pub(crate) enum Role {
 /// How much is measured.
 pub(crate) struct Options {
     pub(crate) rounds: usize,
+    /// Whether rounds are left out where the machine is too slow for them.
+    hurried: bool,
     pub(crate) write: bool,
     pub(crate) calls: bool,
     only: Vec<String>,
@@ -51,11 +56,19 @@ impl Options {
         has("--bench").then(|| Self {
             rounds: value("--rounds")
                 .map_or(ROUNDS, |rounds| rounds.parse().expect("--rounds takes a number")),
+            hurried: value("--rounds").is_none(),
             write: has("--write"),
             calls: has("--calls"),
             only: list("--only"),
             workloads: list("--workloads"),
         })
+    }
+
+    /// The rounds of one part of the measurement: all of them, or what fits
+    /// into its share of a quick run.
+    pub(crate) fn rounds(&self, share: Duration) -> impl Iterator<Item = usize> {
+        let (begun, hurried) = (Instant::now(), self.hurried);
+        (0..=self.rounds).take_while(move |round| !hurried || *round < 3 || begun.elapsed() < share)
     }
 
     /// Whether a workload is wanted, `W1` say.

@@ -1,11 +1,10 @@
 //! The tables: what was found, in words and figures.
 
-use std::fmt::Write as _;
-
 use crate::latency::{Latency, P99, RATE, Reload};
 use crate::memory::Memory;
 use crate::peers::{Kind, Setup};
 use crate::rounds::Costs;
+use crate::table::table;
 use crate::variants::{FRESH, USUAL, VARIANTS, Variants};
 use crate::workloads::Unit;
 
@@ -165,13 +164,4 @@ fn reload_table(reload: &Reload) -> String {
 
 fn dash() -> String {
     "–".to_owned()
-}
-
-/// In Markdown.
-pub(crate) fn table(head: &[String], rows: impl Iterator<Item = Vec<String>>) -> String {
-    let mut text = format!("| {} |\n|{}\n", head.join(" | "), "---|".repeat(head.len()));
-    for row in rows {
-        writeln!(text, "| {} |", row.join(" | ")).expect("a string takes all");
-    }
-    text
 }

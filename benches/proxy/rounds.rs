@@ -1,11 +1,15 @@
 //! CPU for each unit of each workload, in interleaved rounds.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::options::Options;
 use crate::peers::{Kind, Peer};
 use crate::samples::Samples;
 use crate::workloads::{WORKLOADS, Workload, name_for};
+
+/// What a quick run has for this.
+const SHARE: Duration = Duration::from_secs(100);
 
 /// What W1 to W4 cost.
 pub(crate) struct Costs {
@@ -24,7 +28,7 @@ pub(crate) async fn costs(options: &Options, rivals: &[Kind], folder: &Path) -> 
     let start = |(at, kind): (usize, &Kind)| kind.start(&folder.join(format!("cost-{at}")));
     let peers: Vec<Peer> = rivals.iter().enumerate().map(start).collect();
     // The first round only warms up.
-    for round in 0..=options.rounds {
+    for round in options.rounds(SHARE) {
         for workload in &workloads {
             for peer in peers.iter().filter(|peer| peer.kind.serves(workload.load.service())) {
                 let load = workload.load.for_kind(peer.kind);

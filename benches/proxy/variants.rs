@@ -1,6 +1,7 @@
 //! W1 in other circumstances, each beside what it is compared with.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::cost;
 use crate::load::{Name, plain};
@@ -28,6 +29,9 @@ const UPSTREAM_LIMIT: &str = "limit, through an upstream HTTP proxy";
 const TUNNELS: u64 = 1_000;
 /// Live sessions of the row that has many.
 const SESSIONS: u64 = 100_000;
+
+/// What a quick run has for this.
+const SHARE: Duration = Duration::from_secs(35);
 
 pub(crate) const VARIANTS: [Variant; 9] = [
     Variant { what: USUAL, to: USUAL, kind: Kind::Moorgate(Setup::Usual), name: live, goal: None },
@@ -100,7 +104,7 @@ pub(crate) async fn measure(options: &Options, folder: &Path) -> Variants {
     let pin_bytes = fill(of(Kind::Moorgate(Setup::Full))).await;
     let mut samples = Samples::default();
     // The first round only warms up.
-    for round in 0..=options.rounds {
+    for round in options.rounds(SHARE) {
         for variant in &VARIANTS {
             let peer = of(variant.kind);
             let figure = Load::Tunnels(TUNNELS).run(peer.through(variant.name), peer.pid()).await;

@@ -90,6 +90,11 @@ impl Load {
         }
     }
 
+    /// The same, with those that warm up.
+    pub(crate) fn units_in_all(self) -> u64 {
+        self.units() + if matches!(self, Self::Echo(_)) { MANY * bulk::WARM_TRIPS } else { 0 }
+    }
+
     /// tinyproxy writes a head in pieces, so that each of its clients waits
     /// for delayed acknowledgements: it gets less to do.
     pub(crate) fn for_kind(self, kind: Kind) -> Self {

@@ -43,6 +43,11 @@ pub(super) struct Shown {
     /// The address that origins see, when it is known.
     #[schema(value_type = Option<String>)]
     address: Option<IpAddr>,
+    /// The address that probes have last seen origins see.
+    #[schema(value_type = Option<String>)]
+    learned_address: Option<IpAddr>,
+    /// How often that has changed.
+    address_changes: u32,
     /// Its share.
     weight: u32,
     /// Its labels, its pool's among them; a key may have several values.
@@ -141,7 +146,9 @@ impl Shown {
             id: exit.name.id.clone(),
             via: exit.via.to_string(),
             kind: kind(&exit.via),
-            address: exit.address,
+            address: exit.address.or_else(|| live.learned_address()),
+            learned_address: live.learned_address(),
+            address_changes: live.address_changes(),
             weight: exit.weight,
             labels,
             state: exit.mode.word(),
@@ -208,7 +215,7 @@ pub(super) async fn list(
     let pools = snapshot.pools().iter().filter(|pool| filters[0].is_none_or(|name| name == &*pool.name));
     // One more than is shown tells whether there are more.
     let mut first = BTreeSet::<&ExitName>::new();
-    for exit in pools.flat_map(|pool| &pool.exits) {
+    for exit in pools.flat_map(|pool| pool.exits.iter()) {
         let late = first.len() > limit && first.last().is_some_and(|last| exit.name > **last);
         if late || after.as_ref().is_some_and(|after| exit.name <= *after) {
             continue;

@@ -67,7 +67,8 @@ impl Session {
     fn new(key: SessionKey, pin: &Pin, steering: &Steering) -> Self {
         let at = |instant| wall(steering.wall_ms(instant));
         let snapshot = steering.state.snapshot();
-        let exit = snapshot.pool(&pin.exit.pool).and_then(|pool| pool.pool.exit(&pin.exit.id));
+        let pool = snapshot.pool(&pin.exit.pool);
+        let known = pool.and_then(|pool| pool.address_of(&pin.exit.id, &pin.variant));
         Self {
             key: key.to_string(),
             user: pin.user.clone(),
@@ -75,7 +76,7 @@ impl Session {
             session: pin.session.to_string(),
             labels: pin.filter.iter().map(|(key, value)| (key, value.to_owned())).collect(),
             exit: pin.exit.id.clone(),
-            exit_address: pin.variant.address().or_else(|| exit.and_then(|exit| exit.address)),
+            exit_address: pin.variant.address().or(known),
             made: at(pin.made),
             expires: at(pin.expires),
             ends: at(pin.ends()),
@@ -164,7 +165,7 @@ pub(super) async fn one(
     Asked(Nothing {}): Asked<Nothing>,
 ) -> Result<Json<Session>, Problem> {
     let key = key(&text)?;
-    Ok(Json(Session::new(key, &desk.steering.session(key)?, &desk.steering)))
+    Ok(Json(Session::new(key, &desk.steering.session(key).await?, &desk.steering)))
 }
 
 /// Ends a session: its next request makes a new pin. Open tunnels go on. The

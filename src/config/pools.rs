@@ -15,6 +15,7 @@ use super::read::Later;
 use super::values::{Address, FromText, Label, Lifetime, OneOrMany, Span, Whole, deserialize_text, text};
 use super::via::Written;
 use super::words::{AffinityWord, BoundsEntry, FailoverWord, Labels, PoolName, TargetsEntry};
+use crate::core::probe::ProbeUrl;
 
 /// Pools of exits for a Moorgate gateway.
 #[derive(serde::Deserialize, JsonSchema)]
@@ -126,6 +127,38 @@ pub(super) struct HealthEntry {
     /// For how long.
     #[schemars(extend("default" = "30s"))]
     pub(super) eject_for: Option<Span>,
+    /// Looks whether its exits work before somebody needs them.
+    pub(super) probe: Option<ProbeEntry>,
+    /// What a session does when probes see another address behind its exit:
+    /// nothing, move as "failover" says, or fail.
+    #[schemars(extend("default" = "ignore"))]
+    pub(super) address_change: Option<AddressChangeWord>,
+}
+
+/// A request that is made through each exit now and then.
+#[derive(serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, expecting = "an object with \"url\"")]
+#[schemars(rename = "Probe")]
+pub(super) struct ProbeEntry {
+    /// What is asked for. An answer that is an address, or JSON with "ip",
+    /// tells the exit's address.
+    pub(super) url: UrlText,
+    /// How often, for each exit.
+    #[schemars(extend("default" = "30s"))]
+    pub(super) every: Option<Span>,
+    /// How long it may take.
+    #[schemars(extend("default" = "5s"))]
+    pub(super) timeout: Option<Span>,
+}
+
+/// What a session does when the address behind its exit changes.
+#[derive(Clone, Copy, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase", expecting = "\"ignore\", \"move\" or \"fail\"")]
+#[schemars(rename = "AddressChange", inline)]
+pub(super) enum AddressChangeWord {
+    Ignore,
+    Move,
+    Fail,
 }
 
 /// How long the parts of a dial may take.
@@ -248,7 +281,20 @@ impl ExitObject {
 text! {
     Written { "description": "\"direct\", an IP address, a CIDR prefix, or an upstream's URL: http://, https://, \
                               socks5:// or socks5h:// with [user:password@]host:port" }
+    UrlText { "pattern": "^https?://" }
     ExitId { "pattern": "^[!-~]{1,300}$" }
+}
+
+/// A URL to be asked for.
+#[derive(Clone, Debug)]
+pub(super) struct UrlText(pub(super) ProbeUrl);
+
+impl FromText for UrlText {
+    const EXPECTED: &'static str = "a URL such as \"http://probe.example/ip\"";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        ProbeUrl::parse(text).map(Self)
+    }
 }
 
 /// An exit's id.

@@ -9,7 +9,7 @@ use std::fmt;
 
 use super::fault::Blame;
 use super::pins::Only;
-use super::pool::Failover;
+use super::pool::{AddressChange, Failover};
 use super::time::Timestamp;
 
 /// Why an exit that was named cannot be used.
@@ -58,6 +58,8 @@ pub enum Down {
     Closed(Closed),
     /// A vendor's gateway refuses the session's token.
     TokenLost,
+    /// Origins see another address of the exit than when it was pinned.
+    Readdressed,
 }
 
 /// A dial that failed, and where that leaves the exit.
@@ -129,6 +131,9 @@ pub enum Stays {
     Named,
     /// Failover is off.
     Off,
+    /// The address behind its exit has changed, and that is not to pass
+    /// unnoticed.
+    Readdressed,
     /// The request has moved it as often as it may.
     Enough,
 }
@@ -194,6 +199,21 @@ impl Course {
             Blame::Full => Next::GiveUp,
             _ if failure.ejected_until.is_some() => Next::GiveUp,
             _ => Next::Again,
+        }
+    }
+
+    /// What a session does whose exit has another address than when it was
+    /// pinned. `None`: it stays. A pin that no client has seen promises no
+    /// address, and a request that names the exit wants that one whatever its
+    /// address.
+    pub fn readdressed(&self, fresh: bool, change: AddressChange) -> Option<Result<Down, Stays>> {
+        if fresh || self.named {
+            return None;
+        }
+        match change {
+            AddressChange::Ignore => None,
+            AddressChange::Move => Some(Ok(Down::Readdressed)),
+            AddressChange::Fail => Some(Err(Stays::Readdressed)),
         }
     }
 

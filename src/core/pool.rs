@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::exit::{Exit, Mode};
 use super::policy::TargetPolicy;
+use super::probe::Probe;
 use super::time::Ttl;
 
 /// How an exit is chosen for a request without a session.
@@ -103,6 +104,18 @@ impl Default for HealthPolicy {
     }
 }
 
+/// What a session does when probes see another address behind its exit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AddressChange {
+    /// It stays.
+    #[default]
+    Ignore,
+    /// It moves, as `failover` says.
+    Move,
+    /// Its requests fail.
+    Fail,
+}
+
 /// How long a user's unpinned requests stay on one exit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rotate {
@@ -146,6 +159,10 @@ pub struct Pool {
     pub attempts: u32,
     /// How long a new or returned exit takes to its full weight.
     pub slow_start: Duration,
+    /// How its exits are probed.
+    pub probe: Option<Arc<Probe>>,
+    /// What a session does when the address behind its exit changes.
+    pub address_change: AddressChange,
     /// Holds a user's unpinned requests on an exit for a while.
     pub rotate: Option<Rotate>,
     /// Where its requests may go.
@@ -155,7 +172,7 @@ pub struct Pool {
     /// How long its dials may take.
     pub timeouts: DialTimeouts,
     /// Its exits, in the file's order; names are unique, folded ones too.
-    pub exits: Vec<Arc<Exit>>,
+    pub exits: Arc<[Arc<Exit>]>,
     by_id: HashMap<Arc<str>, usize>,
     by_folded: HashMap<Box<str>, usize>,
 }
@@ -181,11 +198,13 @@ impl Pool {
             reuse_after: Duration::ZERO,
             attempts: 3,
             slow_start: Duration::from_secs(60),
+            probe: None,
+            address_change: AddressChange::Ignore,
             rotate: None,
             targets,
             health: HealthPolicy::default(),
             timeouts,
-            exits,
+            exits: exits.into(),
             by_id,
             by_folded,
         }
@@ -195,8 +214,9 @@ impl Pool {
     #[must_use]
     pub fn with_modes(&self, modes: impl IntoIterator<Item = (usize, Mode)>) -> Self {
         let mut pool = self.clone();
+        let exits = Arc::make_mut(&mut pool.exits);
         for (at, mode) in modes {
-            if let Some(exit) = pool.exits.get_mut(at) {
+            if let Some(exit) = exits.get_mut(at) {
                 *exit = Arc::new(Exit { mode, ..(**exit).clone() });
             }
         }
@@ -276,6 +296,19 @@ impl Pools {
         let by_folded =
             pools.iter().enumerate().map(|(at, pool)| (fold_name(&pool.name).into(), at)).collect();
         Self { pools, by_name, by_folded }
+    }
+
+    /// The same, with exits that are equal to those of before in one place in
+    /// memory with them.
+    #[must_use]
+    pub fn sharing(mut self, before: &Self) -> Self {
+        for pool in &mut self.pools {
+            let known = before.pool(&pool.name).filter(|known| known.exits == pool.exits);
+            if let Some(known) = known {
+                Arc::make_mut(pool).exits = known.exits.clone();
+            }
+        }
+        self
     }
 
     /// The pool of exactly this name.

@@ -6,6 +6,7 @@
 
 mod direct;
 mod http_proxy;
+mod probe;
 mod socks5_proxy;
 
 use std::net::IpAddr;

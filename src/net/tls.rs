@@ -9,9 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::CryptoProvider;
@@ -70,6 +72,18 @@ impl TlsClient {
     /// Shakes hands over `tcp` with the host as the configuration names it,
     /// whose certificate is judged by `trust`.
     pub(crate) async fn connect(&self, tcp: TcpStream, host: &Host, trust: &Trust) -> Result<Wire, TlsError> {
+        // A socket that cannot have it works all the same, only later.
+        let _ = tcp.set_nodelay(true);
+        Ok(self.over(tcp, host, trust).await?.into())
+    }
+
+    /// The same over any stream.
+    pub(crate) async fn over<T: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: T,
+        host: &Host,
+        trust: &Trust,
+    ) -> Result<TlsStream<T>, TlsError> {
         let name = match host {
             Host::Name(name) => {
                 ServerName::try_from(name.to_string()).map_err(|_| TlsError::Name(name.to_string()))?
@@ -81,10 +95,7 @@ impl TlsClient {
             Trust::Roots(pem) => self.with_roots(pem)?,
             Trust::Anything => Arc::clone(&self.anything),
         };
-        // A socket that cannot have it works all the same, only later.
-        let _ = tcp.set_nodelay(true);
-        let tls = TlsConnector::from(configuration).connect(name, tcp).await.map_err(TlsError::Handshake)?;
-        Ok(tls.into())
+        TlsConnector::from(configuration).connect(name, stream).await.map_err(TlsError::Handshake)
     }
 
     /// The system's roots are read off the worker threads, once; where there

@@ -5,6 +5,7 @@
 //! how many.
 //! Must not know: how an event gets to a listener.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -53,6 +54,19 @@ pub(crate) enum Event {
         pool: Arc<str>,
         /// Its id.
         exit: Arc<str>,
+    },
+    /// Probes see another address behind an exit.
+    ExitReaddressed {
+        /// Of which pool.
+        pool: Arc<str>,
+        /// Its id.
+        exit: Arc<str>,
+        /// Until now.
+        was: IpAddr,
+        /// From now on.
+        is: IpAddr,
+        /// How many sessions it holds.
+        sessions: u32,
     },
     /// The operator has switched an exit.
     ExitSwitched {
@@ -124,6 +138,7 @@ impl Event {
             Self::SessionEnded(_) => "session_ended",
             Self::ExitEjected { .. } => "exit_ejected",
             Self::ExitReturned { .. } => "exit_returned",
+            Self::ExitReaddressed { .. } => "exit_readdressed",
             Self::ExitSwitched { .. } => "exit_switched",
             Self::Reloaded { .. } => "reloaded",
             Self::Failed { .. } => "failed",
@@ -151,6 +166,11 @@ impl Events {
             // An error: the last one has just left.
             let _ = self.sender.send(Arc::new(event()));
         }
+    }
+
+    /// How many listen.
+    pub(crate) fn listeners(&self) -> usize {
+        self.listeners.load(Relaxed)
     }
 
     /// Listens from now on. `None`: as many do as may.

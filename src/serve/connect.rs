@@ -13,10 +13,11 @@ use super::link::{self, Kept};
 use super::presence::{self, unless_left};
 use super::tunnel::Tunnel;
 use super::{Door, Shared, announce, wish};
+use crate::admit::limits::tab::Admission;
 use crate::core::fault::Fault;
 use crate::dial::Purpose;
 use crate::http1::answer;
-use crate::relay::meter::Counts;
+use crate::relay::meter::Meter;
 
 /// Serves a CONNECT.
 pub(super) async fn connect(
@@ -31,14 +32,14 @@ pub(super) async fn connect(
         let way = pin!(way(shared, door, client.address, &mut request));
         unless_left(&mut client.wire, at_end, way).await
     };
-    let link = match found {
-        Some(Ok(link)) => link,
+    let (link, admission) = match found {
+        Some(Ok(way)) => way,
         Some(Err(fault)) => return Box::pin(fail(shared, client, request, fault)).await,
         None => return left(request),
     };
     let Request { head, mut record, .. } = request;
     drop(head);
-    let news = link.news(shared);
+    let news = link.news(shared).await;
     record.news = news;
     record.status = Some(200);
     let established = announce::with(shared, &link, news, answer::established);
@@ -46,7 +47,8 @@ pub(super) async fn connect(
         record.end = Some("client_gone");
         return Next::Done;
     }
-    Next::Tunnel(Tunnel::new(client.wire, link, record, Counts::default()))
+    let meter = Meter::new(&admission.allowance());
+    Next::Tunnel(Tunnel::new(client.wire, link, admission, record, meter))
 }
 
 async fn way(
@@ -54,7 +56,8 @@ async fn way(
     door: &Door,
     client: SocketAddr,
     request: &mut Request,
-) -> Result<link::Link, Fault> {
+) -> Result<(link::Link, Admission), Fault> {
     let wish = wish::wish(shared, door, &request.head, client, &mut request.record).await?;
-    link::open(shared, &wish, Purpose::Tunnel, &mut Kept::default(), &mut request.record).await
+    let link = link::open(shared, &wish, Purpose::Tunnel, &mut Kept::default(), &mut request.record).await?;
+    Ok((link, wish.admission))
 }

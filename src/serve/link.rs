@@ -33,6 +33,8 @@ pub(super) struct Link {
     pub(super) form: Form,
     pub(super) exit: Arc<Exit>,
     variant: Variant,
+    /// The address that the origin sees, when it is known.
+    address: Option<IpAddr>,
     pub(super) pinned: Option<Pinned>,
     /// A dial whose outcome only an answer tells: an upstream that takes
     /// plain requests has only been connected to so far.
@@ -123,6 +125,12 @@ async fn pinned(
     while route.course.turn() {
         route.refresh();
         let Leg { claim, pick } = leg;
+        if pick.is_none()
+            && let Some(change) = route.readdressed(&claim)
+        {
+            leg = route.leave_address(&claim, change).await?;
+            continue;
+        }
         let reusable = pick.is_none() && purpose == Purpose::Plain;
         let target = wish.judged.target();
         let link = reusable.then(|| kept.take(route.pool(), session.key, &claim, target, shared)).flatten();
@@ -171,7 +179,13 @@ async fn pinned(
 
 /// After a failed dial: the same exit again, another, or none.
 async fn next_leg(route: &mut Route<'_>, claim: Claim, failed: Failed) -> Result<Leg, Fault> {
+    let version = claim.pin.version;
+    let claim = if failed.failure.is_exits() { route.resolve(claim).await } else { claim };
     route.refresh();
+    if claim.pin.version != version {
+        // The gateway that made it has chosen another exit meanwhile.
+        return Ok(Leg { claim, pick: None });
+    }
     let mut next = route.course.after(claim.fresh, &failed.failure);
     if next == Next::Other {
         match route.replace(&claim, &failed.exit.name).await? {
@@ -221,12 +235,14 @@ async fn dial(shared: &Shared, wish: &Wish, pick: Pick, purpose: Purpose, ttl: T
         timeouts: &wish.ask.pool.timeouts,
         via: shared.settings.via.as_deref(),
     };
+    let address = pick.address();
     match shared.dialer.dial(request).await {
         Ok(dialed) => {
             pick.attempt.took(dialed.timings.connect + dialed.timings.handshake);
             let mut link = Link {
                 wire: dialed.wire,
                 form: dialed.form,
+                address,
                 exit: pick.exit,
                 variant: pick.variant,
                 pinned: None,
@@ -253,7 +269,8 @@ fn failure(blame: Blame, after: After) -> Failure {
     Failure { blame, ejected_until: after.ejected_until, token_lost: after.token_lost }
 }
 
-fn tell_change(shared: &Shared, exit: &Exit, after: After, fault: Option<&Fault>) {
+/// Tells what an outcome changed of an exit.
+pub(crate) fn tell_change(shared: &Shared, exit: &Exit, after: After, fault: Option<&Fault>) {
     use crate::core::health::Change;
     let ExitName { pool, id } = &exit.name;
     let events = &shared.instruments.events;
@@ -276,7 +293,7 @@ fn tell_change(shared: &Shared, exit: &Exit, after: After, fault: Option<&Fault>
 impl Link {
     /// The address that the origin sees, when it is known.
     pub(super) fn address(&self) -> Option<IpAddr> {
-        self.exit.address_for(&self.variant)
+        self.address
     }
 
     /// The exit did its work, as far as that was still open.
@@ -316,10 +333,10 @@ impl Link {
 
     /// What the success about to be answered says of the session. Each call
     /// counts as that success.
-    pub(super) fn news(&self, shared: &Shared) -> Option<News> {
+    pub(super) async fn news(&self, shared: &Shared) -> Option<News> {
         let pinned = self.pinned.as_ref()?;
         // A pin that was moved or ended since has its own first success.
-        Some(shared.store.announce(pinned.key, pinned.pin.version).unwrap_or(News::Held))
+        Some(shared.store.announce(pinned.key, pinned.pin.version).await.unwrap_or(News::Held))
     }
 }
 

@@ -37,11 +37,13 @@ mod link;
 mod outbox;
 mod presence;
 mod route;
+mod seat;
 mod travel;
 mod tunnel;
 mod wish;
 
 pub(crate) use http::{go_on, serve};
+pub(crate) use link::tell_change;
 pub(crate) use travel::Passage;
 
 /// What every connection may use.

@@ -10,6 +10,9 @@ use crate::origin::{Order, Service, give, take};
 /// What each tunnel has carried before it counts, in bytes.
 const WARM_UP: u64 = 1 << 20;
 
+/// Round trips of each tunnel before they count.
+pub(crate) const WARM_TRIPS: u64 = 10;
+
 /// Moves so many bytes through each of so many tunnels (both ways: half of
 /// them each way).
 pub(crate) async fn run(through: Through, tunnels: u64, order: Order, bytes: u64, meter: &mut Meter) {
@@ -51,7 +54,7 @@ async fn one(stream: &mut TcpStream, order: Order, bytes: u64) -> Option<()> {
 /// So many round trips of 100 bytes, shared by so many tunnels.
 pub(crate) async fn echo(through: Through, tunnels: u64, trips: u64, meter: &mut Meter) {
     let streams = through.tunnels(Service::Echo, tunnels).await;
-    let streams = echoed(streams, 10).await;
+    let streams = echoed(streams, WARM_TRIPS).await;
     meter.begin();
     let streams = echoed(streams, trips / tunnels).await;
     meter.end().await;

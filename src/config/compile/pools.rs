@@ -16,14 +16,17 @@ use crate::config::env::Environment;
 use crate::config::findings::{Finding, Findings, Place};
 use crate::config::locate::{Document, NodeId};
 use crate::config::pools::{
-    DialTimeoutsEntry, HealthEntry, PlacementWord, PoolEntry, PoolFile, RotationWord,
+    AddressChangeWord, DialTimeoutsEntry, HealthEntry, PlacementWord, PoolEntry, PoolFile, ProbeEntry,
+    RotationWord,
 };
 use crate::config::read::read;
 use crate::config::watch::Watched;
 use crate::config::{Config, Loaded, PoolsAt};
 use crate::core::pool::{
-    DialTimeouts, HealthPolicy, Placement, Pool, Pools, Rotate, Rotation, SessionBounds, fold_name,
+    AddressChange, DialTimeouts, HealthPolicy, Placement, Pool, Pools, Rotate, Rotation, SessionBounds,
+    fold_name,
 };
+use crate::core::probe::Probe;
 
 /// The pool of a gateway that was given none.
 const BUILT_IN: &str = include_str!("../../../pools/default.json");
@@ -211,11 +214,36 @@ fn pool(
         }
         (requests.is_some() || every.is_some()).then_some(Rotate { requests, every })
     });
-    pool.health = health(reading, node, entry.health.unwrap_or_default());
+    let written = entry.health.unwrap_or_default();
+    pool.probe = probe(reading, node, written.probe.as_ref());
+    pool.address_change = match written.address_change {
+        None | Some(AddressChangeWord::Ignore) => AddressChange::Ignore,
+        Some(AddressChangeWord::Move) => AddressChange::Move,
+        Some(AddressChangeWord::Fail) => AddressChange::Fail,
+    };
+    if written.address_change.is_some() && pool.probe.is_none() && !reading.document.is_holed(node) {
+        let message = "expected \"probe\" beside it: without probes no change is seen";
+        reading.complain(node, &["health", "address_change"], message);
+    }
+    pool.health = health(reading, node, &written);
     pool
 }
 
-fn health(reading: &mut Reading<'_>, node: NodeId, written: HealthEntry) -> HealthPolicy {
+/// More probes than this are an attack on whoever answers them.
+const LEAST_PERIOD: Duration = Duration::from_secs(1);
+
+fn probe(reading: &mut Reading<'_>, node: NodeId, written: Option<&ProbeEntry>) -> Option<Arc<Probe>> {
+    let written = written?;
+    let at = reading.document.below(node, &["health", "probe"]);
+    let every = written.every.map_or(Duration::from_secs(30), |span| span.0);
+    if every < LEAST_PERIOD {
+        reading.complain(at, &["every"], "expected a duration of at least 1s");
+    }
+    let timeout = shared::positive(reading, at, "timeout", written.timeout).unwrap_or(Duration::from_secs(5));
+    Some(Arc::new(Probe { url: written.url.0.clone(), every, timeout }))
+}
+
+fn health(reading: &mut Reading<'_>, node: NodeId, written: &HealthEntry) -> HealthPolicy {
     let at = reading.document.below(node, &["health"]);
     let default = HealthPolicy::default();
     HealthPolicy {

@@ -97,3 +97,22 @@ fn dials_are_counted_anew_on_each_exit_and_moves_are_bounded() {
     let turns = (0..).take_while(|_| course.turn()).count();
     assert_eq!(turns, 12);
 }
+
+#[test]
+fn a_changed_address_is_what_the_pool_says() {
+    use crate::core::pool::AddressChange::{Fail, Ignore, Move};
+    let course = Course::new(3, Failover::On, false);
+    assert_eq!(course.readdressed(false, Ignore), None);
+    assert_eq!(course.readdressed(false, Move), Some(Ok(Down::Readdressed)));
+    assert_eq!(course.readdressed(false, Fail), Some(Err(Stays::Readdressed)));
+    // Nobody has seen the address, or it was not what was asked for.
+    for change in [Ignore, Move, Fail] {
+        assert_eq!(course.readdressed(true, change), None);
+        assert_eq!(Course::new(3, Failover::On, true).readdressed(false, change), None);
+    }
+    let leave = |failover| Course::new(3, failover, false).leave(false, Down::Readdressed);
+    let moves = |siblings_only| Ok(Leave::Move { siblings_only, only: Only::Anyhow });
+    assert_eq!(leave(Failover::On), moves(false));
+    assert_eq!(leave(Failover::Address), moves(true));
+    assert_eq!(leave(Failover::Off), Err(Stays::Off));
+}

@@ -5,7 +5,17 @@
 
 use std::sync::PoisonError;
 
-use super::{Disk, locked};
+use super::{Disk, QUEUE, locked};
+
+/// For the map.
+impl Disk {
+    /// How many changes wait to be written, and how many to be synced.
+    pub(in crate::store) fn waiting(&self) -> (u64, u64) {
+        let unwritten = QUEUE.saturating_sub(self.room.available_permits());
+        let sync = locked(&self.sync);
+        (unwritten as u64, sync.written.saturating_sub(sync.synced))
+    }
+}
 
 /// For the sync thread.
 impl Disk {

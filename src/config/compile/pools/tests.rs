@@ -149,3 +149,41 @@ fn no_debug_output_shows_a_secret() {
     let (config, loaded) = fine(&[("moorgate.json", config), ("pools/p.json", pools)]);
     assert!(!format!("{config:?} {loaded:?}").contains("hunter2"));
 }
+
+#[test]
+fn probes_are_read_and_judged() {
+    let pool = |health: &str| format!(r#"{{"pools":[{{"name":"p","exits":["direct"],"health":{health}}}]}}"#);
+    let text = pool(r#"{"probe":{"url":"https://probe.example/ip","every":"5s"},"address_change":"move"}"#);
+    let (_, loaded) = fine(&[("pools.json", &text)]);
+    let pool_read = loaded.pools.pool("p").unwrap();
+    let probe = pool_read.probe.as_ref().unwrap();
+    assert_eq!((probe.every.as_secs(), probe.timeout.as_secs(), probe.url.tls), (5, 5, true));
+    assert_eq!(pool_read.address_change, crate::core::pool::AddressChange::Move);
+    check_pools(
+        &pool(
+            r#"{"probe":{"url":"probe.example","every":"10ms","timeout":"0s","x":1},"address_change":"no"}"#,
+        ),
+        &[
+            "pools.json:1:67: pools[0].health.probe.url: expected a URL such as \"http://probe.example/ip\"",
+            "pools.json:1:113: pools[0].health.probe.x: unknown field \"x\": expected one of url, every, timeout",
+            "pools.json:1:137: pools[0].health.address_change: expected \"ignore\" or \"move\" or \"fail\"",
+        ],
+    );
+    check_pools(
+        &pool(r#"{"probe":{"url":"http://probe.example","every":"10ms","timeout":"0s"}}"#),
+        &[
+            "pools.json:1:98: pools[0].health.probe.every: expected a duration of at least 1s",
+            "pools.json:1:115: pools[0].health.probe.timeout: expected a duration above zero",
+        ],
+    );
+    check_pools(
+        &pool(r#"{"address_change":"fail"}"#),
+        &[
+            "pools.json:1:69: pools[0].health.address_change: expected \"probe\" beside it: without probes no change is seen",
+        ],
+    );
+    check_pools(
+        &pool(r#"{"probe":{}}"#),
+        &["pools.json:1:60: pools[0].health.probe: the field \"url\" is missing"],
+    );
+}
