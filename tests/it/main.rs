@@ -45,6 +45,7 @@ mod metrics;
 mod plain;
 mod policy;
 mod pools;
+mod ports;
 mod prefixes;
 mod probes;
 mod rebinding;
