@@ -24,6 +24,7 @@ mod broken_off;
 mod bulk;
 mod claim;
 mod cli;
+mod cli_remote;
 mod connect;
 mod crash;
 mod cves;
