@@ -136,7 +136,7 @@ fn kind(via: &Via) -> &'static str {
 impl Shown {
     fn new(exit: &Exit, live: &ExitState, steering: &Steering) -> Self {
         let at = |instant| wall(steering.wall_ms(instant));
-        let switch = steering.state.switch_of(&exit.name);
+        let switch = steering.state.switches().get(&exit.name);
         let dials = live.dials();
         let mut labels = BTreeMap::<_, Vec<_>>::new();
         exit.labels.iter().for_each(|(key, value)| labels.entry(key).or_default().push(value.to_owned()));
@@ -215,7 +215,7 @@ pub(super) async fn list(
     let pools = snapshot.pools().iter().filter(|pool| filters[0].is_none_or(|name| name == &*pool.name));
     // One more than is shown tells whether there are more.
     let mut first = BTreeSet::<&ExitName>::new();
-    for exit in pools.flat_map(|pool| &pool.exits) {
+    for exit in pools.flat_map(|pool| pool.exits.iter()) {
         let late = first.len() > limit && first.last().is_some_and(|last| exit.name > **last);
         if late || after.as_ref().is_some_and(|after| exit.name <= *after) {
             continue;

@@ -50,7 +50,7 @@ impl Plan {
         for pool in snapshot.pools().iter() {
             let (Some(probe), Some(live)) = (&pool.probe, snapshot.pool(&pool.name)) else { continue };
             let at = u32::try_from(plan.pools.len()).unwrap_or(u32::MAX);
-            for (place, exit) in (0u32..).zip(&pool.exits) {
+            for (place, exit) in (0u32..).zip(&*pool.exits) {
                 plan.turns.push(Reverse((next_turn(hash(&exit.name), probe.every, now), at, place)));
             }
             let (pool, probe) = (live.clone(), probe.clone());
@@ -121,8 +121,10 @@ impl Inner {
     async fn probe_one(self: Arc<Self>, probed: Probed, pick: Pick, _room: OwnedSemaphorePermit) {
         let Probed { pool, probe, witness } = probed;
         let Pick { exit, variant, attempt, connection, .. } = pick;
-        let asked = self.shared.dialer.probe(&probe, &exit, &variant, &pool.pool.timeouts).await;
+        // It is only made where a client's would have fitted, and then takes
+        // up no client's place.
         drop(connection);
+        let asked = self.shared.dialer.probe(&probe, &exit, &variant, &pool.pool.timeouts).await;
         let (now, this) = (self.shared.clock.now(), hash(&exit.name));
         let mut witness = witness.lock().unwrap_or_else(PoisonError::into_inner);
         match asked {

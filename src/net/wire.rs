@@ -8,9 +8,10 @@ use std::future::Future;
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
+use rustix::net::{RecvFlags, SendFlags};
 use socket2::SockRef;
 #[cfg(test)]
 use tokio::io::DuplexStream;
@@ -25,8 +26,25 @@ use tokio_rustls::client::TlsStream;
 pub(crate) struct Wire {
     /// Read too far and given back: it is read again first.
     unread: Bytes,
+    nagle: Nagle,
     kind: Kind,
 }
+
+/// Where a socket stands with Nagle's algorithm, which holds a small segment
+/// back for as long as one before it is not acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Nagle {
+    /// It is off.
+    Off,
+    /// It is on, and nothing was written yet.
+    Fresh,
+    /// It is on, and one small write was made, which nothing held back.
+    Written,
+}
+
+/// So much goes out in one segment, whatever the path: the least that IPv4
+/// hosts must take (RFC 9293 §3.7.1).
+const ONE_SEGMENT: usize = 536;
 
 /// What waits on a wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,24 +67,47 @@ enum Kind {
 
 impl From<TcpStream> for Wire {
     fn from(tcp: TcpStream) -> Self {
-        Self { unread: Bytes::new(), kind: Kind::Tcp(tcp) }
+        Self { unread: Bytes::new(), nagle: Nagle::Off, kind: Kind::Tcp(tcp) }
     }
 }
 
 impl From<TlsStream<TcpStream>> for Wire {
     fn from(tls: TlsStream<TcpStream>) -> Self {
-        Self { unread: Bytes::new(), kind: Kind::Tls(Box::new(tls)) }
+        Self { unread: Bytes::new(), nagle: Nagle::Off, kind: Kind::Tls(Box::new(tls)) }
     }
 }
 
 #[cfg(test)]
 impl From<DuplexStream> for Wire {
     fn from(memory: DuplexStream) -> Self {
-        Self { unread: Bytes::new(), kind: Kind::Memory(memory) }
+        Self { unread: Bytes::new(), nagle: Nagle::Off, kind: Kind::Memory(memory) }
     }
 }
 
 impl Wire {
+    /// A socket as [`race::connect`](super::race::connect) makes them, with
+    /// Nagle's algorithm on. It is turned off before it could hold anything
+    /// back, which many a connection never comes to.
+    pub(crate) fn dialled(tcp: TcpStream) -> Self {
+        Self { nagle: Nagle::Fresh, ..tcp.into() }
+    }
+
+    /// Has the socket send at once what is written to it from now on. To be
+    /// called before `bytes` are written past this wire.
+    pub(crate) fn hurry(&mut self, bytes: usize) {
+        match self.nagle {
+            Nagle::Off => {}
+            Nagle::Fresh if bytes <= ONE_SEGMENT => self.nagle = Nagle::Written,
+            Nagle::Fresh | Nagle::Written => {
+                self.nagle = Nagle::Off;
+                if let Some(tcp) = self.tcp() {
+                    // A socket that cannot have it works all the same, only later.
+                    let _ = tcp.set_nodelay(true);
+                }
+            }
+        }
+    }
+
     /// Two ends in memory, with room for `room_bytes` each way. A dropped end
     /// is an end of file; a reset cannot be told from it.
     #[cfg(test)]
@@ -150,7 +191,7 @@ impl Wire {
     pub(crate) fn poll_stir(&self, cx: &mut Context<'_>) -> Poll<Stir> {
         let Some(tcp) = self.tcp() else { return Poll::Pending };
         loop {
-            if std::task::ready!(tcp.poll_read_ready(cx)).is_err() {
+            if ready!(tcp.poll_read_ready(cx)).is_err() {
                 return Poll::Ready(Stir::Reset);
             }
             let look = || SockRef::from(tcp).peek(&mut [MaybeUninit::uninit()]);
@@ -162,6 +203,13 @@ impl Wire {
                 Err(_) => return Poll::Ready(Stir::Reset),
             }
         }
+    }
+
+    /// Ready when a read may find something: of a plain socket the runtime
+    /// knows, any other must be read to know.
+    pub(crate) fn poll_maybe_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // What it fails of, the read will tell.
+        self.plain().map_or(Poll::Ready(()), |tcp| tcp.poll_read_ready(cx).map(drop))
     }
 
     /// Whether the connection is known to have failed, whatever still waits
@@ -176,7 +224,7 @@ impl Wire {
     pub(crate) fn into_tcp(self) -> Result<(TcpStream, Bytes), Self> {
         match self.kind {
             Kind::Tcp(tcp) => Ok((tcp, self.unread)),
-            kind => Err(Self { unread: self.unread, kind }),
+            kind => Err(Self { unread: self.unread, nagle: self.nagle, kind }),
         }
     }
 
@@ -188,6 +236,15 @@ impl Wire {
     /// Whether bytes were given back and not read since.
     pub(crate) fn has_unread(&self) -> bool {
         !self.unread.is_empty()
+    }
+
+    /// The socket whose bytes are this wire's, neither encrypted nor given
+    /// back.
+    pub(crate) fn plain(&self) -> Option<&TcpStream> {
+        match &self.kind {
+            Kind::Tcp(tcp) if self.unread.is_empty() => Some(tcp),
+            _ => None,
+        }
     }
 
     /// The socket underneath.
@@ -250,20 +307,72 @@ impl AsyncRead for Wire {
             }
             return Poll::Ready(Ok(()));
         }
+        if let Kind::Tcp(tcp) = &self.kind {
+            return receive(tcp, cx, buf);
+        }
         carrier!(self, poll_read(cx, buf))
     }
 }
 
+/// As tokio reads, but with the bare system call: the C library's is one where
+/// a thread may be cancelled, which costs more than all else about it.
+fn receive(tcp: &TcpStream, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    let room = buf.initialize_unfilled();
+    loop {
+        ready!(tcp.poll_read_ready(cx))?;
+        let mut read = None;
+        let receive = || {
+            let (n, _) = rustix::net::recv(tcp, &mut *room, RecvFlags::empty())?;
+            read = Some(n);
+            // What did not fill the room has emptied the socket: the next call
+            // would only say so.
+            if n > 0 && n < room.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        };
+        match (tcp.try_io(Interest::READABLE, receive), read) {
+            (_, Some(n)) => {
+                buf.advance(n);
+                return Poll::Ready(Ok(()));
+            }
+            (Err(e), None) if e.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(e)),
+            // The readiness was stale and is cleared: wait for the next.
+            _ => {}
+        }
+    }
+}
+
+/// The same for writing.
+fn send(tcp: &TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(tcp.poll_write_ready(cx))?;
+        let mut sent = None;
+        let send = || {
+            let n = rustix::net::send(tcp, bytes, SendFlags::NOSIGNAL)?;
+            sent = Some(n);
+            if n > 0 && n < bytes.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        };
+        match (tcp.try_io(Interest::WRITABLE, send), sent) {
+            (_, Some(n)) => return Poll::Ready(Ok(n)),
+            (Err(e), None) if e.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(e)),
+            _ => {}
+        }
+    }
+}
+
 impl AsyncWrite for Wire {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.hurry(buf.len());
+        if let Kind::Tcp(tcp) = &self.kind {
+            return send(tcp, cx, buf);
+        }
         carrier!(self, poll_write(cx, buf))
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.hurry(bufs.iter().map(|buf| buf.len()).sum());
         carrier!(self, poll_write_vectored(cx, bufs))
     }
 

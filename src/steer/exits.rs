@@ -67,10 +67,13 @@ impl Steering {
             Act::Switch(mode) => Some(mode),
             Act::Reset => None,
         };
-        let mut switches = self.state.switches();
+        let mut switches = self.state.switches().as_ref().clone();
         switches.set(name, plan.before, to);
         self.keep(&mut kept, switches).await?;
-        if !self.state.switch(name, to, self.now()) {
+        let (state, switched, now) = (self.state.clone(), name.clone(), self.now());
+        // Not on a worker: a large pool takes a while.
+        let done = tokio::task::spawn_blocking(move || state.switch(&switched, to, now)).await;
+        if !done.unwrap_or_default() {
             return Err(Undone::ExitUnknown(name.clone()));
         }
         if act == Act::Reset {

@@ -106,7 +106,7 @@ impl Steering {
     /// After a reload: writes down which switches still hold.
     pub(crate) async fn keep_settled(&self) {
         let mut kept = self.kept.lock().await;
-        let switches = self.state.switches();
+        let switches = self.state.switches().as_ref().clone();
         if let Err(error) = self.keep(&mut kept, switches).await {
             tracing::error!(%error, "the switches that still hold are not written down");
         }

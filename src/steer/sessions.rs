@@ -4,7 +4,6 @@
 //! can be made to last.
 //! Must not know: who asks.
 
-use crate::core::exit::Exit;
 use crate::core::pin::{ExitName, Pin, Variant};
 use crate::core::pins::Only;
 use crate::core::session::SessionKey;
@@ -49,8 +48,8 @@ impl Steering {
     }
 
     /// The session with this key.
-    pub(crate) fn session(&self, key: SessionKey) -> Result<Pin, Undone> {
-        self.store.peek(key).ok_or(Undone::SessionUnknown)
+    pub(crate) async fn session(&self, key: SessionKey) -> Result<Pin, Undone> {
+        Ok(self.store.find(key).await?.ok_or(Undone::SessionUnknown)?.pin)
     }
 
     /// Ends a session: its next request makes a new pin.
@@ -64,7 +63,7 @@ impl Steering {
     /// already.
     pub(crate) async fn extend(&self, key: SessionKey, ttl: Ttl) -> Result<Pin, Undone> {
         for _ in 0..TRIES {
-            let pin = self.session(key)?;
+            let pin = self.session(key).await?;
             let now = self.now();
             let expires = now.plus(ttl.as_duration());
             let life = expires.since(pin.made);
@@ -94,7 +93,7 @@ impl Steering {
     /// another of those. A session that is there already stays.
     pub(crate) async fn relocate(&self, key: SessionKey, to: Option<&str>) -> Result<Pin, Undone> {
         for _ in 0..TRIES {
-            let pin = self.session(key)?;
+            let pin = self.session(key).await?;
             if to == Some(&*pin.exit.id) {
                 return Ok(pin);
             }
@@ -103,11 +102,16 @@ impl Steering {
             let pool = pool.ok_or_else(|| Undone::PoolUnknown(pin.exit.pool.to_string()))?;
             let mut pick = self.pick(pool, key, &pin, to)?;
             let proposal = self.proposal(pool, &pick, &pin);
+            // Other gateways may have filled it since it was chosen.
+            let Some(reserved) = self.store.reserve(key, &proposal, pick.exit.max_sessions).await? else {
+                continue;
+            };
             let moved = self.store.repin(key, pin.version, Only::Anyhow, proposal).await?;
             let moved = moved.ok_or(Undone::SessionUnknown)?;
             if !moved.won {
                 continue;
             }
+            reserved.keep();
             if let Some(room) = pick.room.take() {
                 room.commit(&moved.pin);
             }
@@ -152,11 +156,7 @@ impl Steering {
 
     /// Times, session and labels are the store's to keep.
     fn proposal(&self, pool: &LivePool, pick: &Pick, pin: &Pin) -> Pin {
-        let was = pool.pool.exit(&pin.exit.id);
-        let address = was.map_or_else(
-            || pin.variant.address(),
-            |was: &std::sync::Arc<Exit>| was.address_for(&pin.variant),
-        );
+        let address = pool.address_of(&pin.exit.id, &pin.variant);
         Pin {
             exit: pick.exit.name.clone(),
             variant: pick.variant.clone(),

@@ -42,6 +42,9 @@ impl Learned {
         if self.ejected.is_some_and(|since| began <= since) {
             return; // what began before says nothing new
         }
+        if how == Dialled::Failed(Blame::Full) {
+            return; // it tells nothing of the exit
+        }
         let failed = match how {
             Dialled::Through | Dialled::Failed(Blame::Target | Blame::Token) => {
                 self.silent.clear();
@@ -53,7 +56,7 @@ impl Learned {
                 }
                 self.silent.len() >= EJECT_AFTER as usize
             }
-            Dialled::Failed(Blame::Exit) => true,
+            Dialled::Failed(Blame::Exit | Blame::Full) => true,
         };
         if !failed {
             (self.streak, self.ejected) = (0, None);
@@ -109,8 +112,11 @@ pub struct Truth(BTreeMap<ExitName, Record>);
 impl Truth {
     /// Other pools are in force from this step on.
     pub fn listed(&mut self, pools: &Pools, step: Step) {
-        let listed: BTreeMap<_, _> =
-            pools.iter().flat_map(|pool| &pool.exits).map(|exit| (exit.name.clone(), exit.clone())).collect();
+        let listed: BTreeMap<_, _> = pools
+            .iter()
+            .flat_map(|pool| pool.exits.iter())
+            .map(|exit| (exit.name.clone(), exit.clone()))
+            .collect();
         for name in listed.keys() {
             self.0.entry(name.clone()).or_default();
         }
