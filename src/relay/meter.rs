@@ -28,8 +28,11 @@ pub(crate) struct Meter {
 pub(crate) struct Gauge {
     bytes: u64,
     lane: Option<Box<Lane>>,
-    usage: Option<(Arc<Usage>, fn(&Usage, u64))>,
+    usage: Option<(Arc<Usage>, Add)>,
 }
+
+/// Counts bytes of one direction.
+type Add = fn(&Usage, u64);
 
 /// The quota is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +47,7 @@ impl Meter {
             usage: allowance.usage.clone().map(|usage| (usage, add)),
         };
         Self {
-            up: gauge(&allowance.up, Usage::add_up as fn(&Usage, u64)),
+            up: gauge(&allowance.up, Usage::add_up as Add),
             down: gauge(&allowance.down, Usage::add_down),
         }
     }
