@@ -140,8 +140,10 @@ impl<G: Guide> Pump<G> {
             self.stage = Stage::Over;
             self.release();
         }
-        if done.is_ready() || !self.is_holding() {
-            self.pipe.take().map(Pipe::give_back);
+        if (done.is_ready() || !self.is_holding())
+            && let Some(pipe) = self.pipe.take()
+        {
+            pipe.give_back();
         }
         gauge.rest();
         done

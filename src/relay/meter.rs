@@ -47,7 +47,7 @@ impl Meter {
             usage: allowance.usage.clone().map(|usage| (usage, add)),
         };
         Self {
-            up: gauge(&allowance.up, Usage::add_up as fn(&Usage, u64)),
+            up: gauge(&allowance.up, Usage::add_up as Add),
             down: gauge(&allowance.down, Usage::add_down),
         }
     }

@@ -27,7 +27,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// Time that was left unused may be made up for, to this extent: timers are
 /// late, and workers busy.
-const BURST: Duration = Duration::from_millis(50);
+const BURST: Duration = Duration::from_millis(100);
 
 /// How long it should take until every lane had its turn: many times what a
 /// timer may be late by, or whoever wakes first would get what was missed.
@@ -173,12 +173,21 @@ impl Lane {
                     let now = Instant::now();
                     let mut turns = self.pacer.turns();
                     let turn = turns.take(self.hunger, now);
-                    self.state = if turn.begins <= now {
-                        State::May(turn)
-                    } else {
-                        turns.waiting += 1;
-                        State::Waits(turn, Box::pin(sleep_until(turn.begins.min(now + LOOK))))
-                    };
+                    let due = turn.begins <= now;
+                    if due && turns.waiting == 0 {
+                        self.state = State::May(turn);
+                        continue;
+                    }
+                    turns.waiting += 1;
+                    drop(turns);
+                    let timer = Box::pin(sleep_until(turn.begins.min(now + LOOK)));
+                    self.state = State::Waits(turn, timer);
+                    if due {
+                        // Time was missed, and others wait whose turn it may
+                        // be as well: what is made up for goes round, too.
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
                 }
                 State::Waits(turn, timer) => {
                     ready!(timer.as_mut().poll(cx));

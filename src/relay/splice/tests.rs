@@ -274,6 +274,37 @@ async fn bulk_keeps_to_a_bandwidth() {
     assert_eq!(end.await.unwrap(), (End::Done, 0, 6_000_000));
 }
 
+/// What a bandwidth comes to on real sockets, and who gets how much of it.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "prints figures"]
+async fn figures_of_a_bandwidth() {
+    for (rate, tunnels) in [(50_000_000, 1), (50_000_000, 64), (1_000_000, 64)] {
+        let pacer = Pacer::new(rate);
+        let mut ends = Vec::new();
+        for _ in 0..tunnels {
+            let allowance = Allowance { down: Some(pacer.clone()), ..Allowance::default() };
+            let Bench { mut client, mut origin, usage, end, .. } = bench(HOUR, allowance).await;
+            tokio::spawn(async move { while origin.write_all(&[7; 1 << 16]).await.is_ok() {} });
+            tokio::spawn(async move {
+                let mut buffer = vec![0; 1 << 16];
+                while matches!(client.read(&mut buffer).await, Ok(1..)) {}
+            });
+            ends.push((usage, end));
+        }
+        // The burst at the start, and what fills the sockets, is over.
+        tokio::time::sleep(2 * SECOND).await;
+        let moved = || ends.iter().map(|(usage, _)| usage.down()).collect::<Vec<_>>();
+        let (before, begun) = (moved(), Instant::now());
+        tokio::time::sleep(5 * SECOND).await;
+        let took = begun.elapsed().as_secs_f64();
+        let each: Vec<_> = moved().iter().zip(before).map(|(now, before)| now - before).collect();
+        let all = each.iter().sum::<u64>() as f64 / took / rate as f64;
+        let (least, most) = (each.iter().min().unwrap(), each.iter().max().unwrap());
+        println!("{rate} B/s, {tunnels} tunnels: {all:.3} of the limit; {least} to {most} bytes each");
+        ends.iter().for_each(|(_, end)| end.abort());
+    }
+}
+
 #[test]
 fn there_are_only_so_many_pipes() {
     MOST_PIPES.set(Some(OPEN.load(Relaxed) + 2));
