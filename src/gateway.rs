@@ -307,6 +307,8 @@ impl Inner {
         }
         drain.force();
         drain.all_gone().await;
+        // A new process that was to take our place is ended first.
+        drop(self.upgrading.lock().await);
         self.shared.store.close().await;
         self.keep_day().await;
         tracing::info!("stopped");

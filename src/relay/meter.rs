@@ -32,7 +32,10 @@ pub(crate) struct Gauge {
 }
 
 /// Towards which usage it counts, and in which direction.
-type Counter = (Arc<Usage>, fn(&Usage, u64));
+type Counter = (Arc<Usage>, Add);
+
+/// Counts bytes of one direction.
+type Add = fn(&Usage, u64);
 
 /// The quota is used up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,15 +44,12 @@ pub(crate) struct UsedUp;
 impl Meter {
     /// Nothing has moved yet.
     pub(crate) fn new(allowance: &Allowance) -> Self {
-        let gauge = |pacers: &[Option<Arc<Pacer>>], add| Gauge {
+        let gauge = |pacers: &[Option<Arc<Pacer>>], add: Add| Gauge {
             bytes: 0,
             lanes: pacers.iter().flatten().map(Pacer::lane).collect(),
             usage: allowance.usage.clone().map(|usage| (usage, add)),
         };
-        Self {
-            up: gauge(&allowance.up, Usage::add_up as Add),
-            down: gauge(&allowance.down, Usage::add_down),
-        }
+        Self { up: gauge(&allowance.up, Usage::add_up), down: gauge(&allowance.down, Usage::add_down) }
     }
 
     /// Both directions together, as a sign of life.

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::take::{Taken, adopt};
 use super::wish::Wish;
 use super::{Shared, seat};
 use crate::core::ask::AskedSession;
@@ -22,16 +23,7 @@ use crate::observe::instruments::MoveReason;
 use crate::state::{LivePool, NewPin, NoExit, Pick};
 use crate::store::{Claim, Reserved};
 
-/// So many exits, or addresses of a prefix, are tried that other gateways have
-/// taken.
-const MOST_FULL: u32 = 8;
-
-/// An exit for a pin, with room on it.
-struct Taken {
-    pick: Pick,
-    proposal: Pin,
-    reserved: Reserved,
-}
+mod take;
 
 /// A session on its way to an exit, during one request.
 pub(super) struct Route<'a> {
@@ -139,38 +131,6 @@ impl<'a> Route<'a> {
         }
         self.tell_claim(&claim);
         Ok(adopt(claim, &mut pick, reserved).then_use(pick))
-    }
-
-    /// Reserves on all gateways what a pin takes of an exit that was placed;
-    /// another exit, where other gateways have filled it since its pins were
-    /// counted, or another address.
-    async fn take(
-        &self,
-        mut placed: Result<Pick, NoExit>,
-        ask: &NewPin<'_>,
-    ) -> Result<Result<Taken, NoExit>, Fault> {
-        let mut not = ask.not.to_vec();
-        for left in (0..MOST_FULL).rev() {
-            let pick = match placed {
-                Ok(pick) => pick,
-                Err(none) => return Ok(Err(none)),
-            };
-            let (key, proposal) = (self.session.key, self.proposal(&pick));
-            let by_address = pick.variant.address().is_some();
-            if let Some(reserved) = self.shared.store.reserve(key, &proposal, pick.exit.max_sessions).await? {
-                return Ok(Ok(Taken { pick, proposal, reserved }));
-            }
-            if by_address && left == 0 && pick.exit.max_sessions == 0 {
-                // A prefix whose addresses are all taken gives a used one.
-                return Ok(Ok(Taken { pick, proposal, reserved: Reserved::nothing(key) }));
-            }
-            if !by_address || left < MOST_FULL / 2 && pick.exit.max_sessions > 0 {
-                not.push(pick.exit.name.clone());
-            }
-            drop(pick);
-            placed = self.pool.place(&NewPin { not: &not, ..*ask }, self.now(), &mut rand::rng());
-        }
-        Err(Fault::new(Code::NoExit, "other gateways have taken the room of every exit that was tried"))
     }
 
     /// A claim whose exit failed, as another gateway leaves it.
@@ -416,26 +376,4 @@ fn log_move(pin: &Pin, to: &str, cause: &str) {
 /// What is left of a pin, as a ttl that an exit has to hold an address for.
 fn left(pin: &Pin, now: Timestamp) -> Ttl {
     Ttl::from_duration(pin.expires.since(now)).unwrap_or(Ttl::MIN)
-}
-
-/// A claim whose room is settled.
-struct Adopted(Claim);
-
-/// The winner's room counts from now on; a loser's is given back with its
-/// pick.
-fn adopt(claim: Claim, pick: &mut Pick, reserved: Reserved) -> Adopted {
-    if claim.won {
-        reserved.keep();
-        if let Some(room) = pick.room.take() {
-            room.commit(&claim.pin);
-        }
-    }
-    Adopted(claim)
-}
-
-impl Adopted {
-    fn then_use(self, pick: Pick) -> Leg {
-        let pick = self.0.won.then_some(pick);
-        Leg { claim: self.0, pick }
-    }
 }

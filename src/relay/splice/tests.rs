@@ -282,7 +282,7 @@ async fn figures_of_a_bandwidth() {
         let pacer = Pacer::new(rate);
         let mut ends = Vec::new();
         for _ in 0..tunnels {
-            let allowance = Allowance { down: Some(pacer.clone()), ..Allowance::default() };
+            let allowance = Allowance { down: [Some(pacer.clone()), None], ..Allowance::default() };
             let Bench { mut client, mut origin, usage, end, .. } = bench(HOUR, allowance).await;
             tokio::spawn(async move { while origin.write_all(&[7; 1 << 16]).await.is_ok() {} });
             tokio::spawn(async move {
