@@ -59,10 +59,13 @@ pub use gateway::{Gateway, Running, StartError};
 #[doc(hidden)]
 pub mod measured {
     use std::path::Path;
+    use std::sync::Arc;
 
     use crate::admit::users::{Entry, Users};
+    use crate::clock::SystemClock;
     use crate::config::{self, Config, ConfigSource};
     use crate::core::ask::Account;
+    use crate::core::limits::UserLimits;
     use crate::core::pool::{Affinity, Pools, SessionBounds};
     use crate::core::secret::Secret;
 
@@ -79,8 +82,17 @@ pub mod measured {
                 sessions: SessionBounds::default(),
                 affinity: Affinity::None,
             };
-            let entry = Entry { account, password: Secret::new(password), clients: Vec::new() };
-            Self(Users::new(&[entry], 30))
+            let entry = Entry {
+                account,
+                password: Secret::new(password),
+                clients: Vec::new(),
+                limits: UserLimits::default(),
+            };
+            let limits = UserLimits::default();
+            let entry = Entry { account, password: Secret::new(password), clients: Vec::new(), limits };
+            let users = Users::new(30, Arc::default(), Arc::new(SystemClock::new()));
+            users.replace(&[entry], None);
+            Self(users)
         }
 
         /// Whether the value of a `Proxy-Authorization` field proves it.

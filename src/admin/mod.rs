@@ -35,6 +35,7 @@ mod exits;
 mod gate;
 mod metrics;
 mod openapi;
+mod page;
 mod pools;
 mod problem;
 mod sessions;
@@ -70,6 +71,8 @@ pub(crate) fn serve(
 
 fn routes(desk: Arc<Desk>, gate: Gate) -> Router {
     Router::new()
+        .route("/", get(page::index))
+        .route("/page/{name}", get(page::file))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics::scrape))

@@ -121,8 +121,10 @@ impl Inner {
     async fn probe_one(self: Arc<Self>, probed: Probed, pick: Pick, _room: OwnedSemaphorePermit) {
         let Probed { pool, probe, witness } = probed;
         let Pick { exit, variant, attempt, connection, .. } = pick;
-        let asked = self.shared.dialer.probe(&probe, &exit, &variant, &pool.pool.timeouts).await;
+        // It is only made where a client's would have fitted, and then takes
+        // up no client's place.
         drop(connection);
+        let asked = self.shared.dialer.probe(&probe, &exit, &variant, &pool.pool.timeouts).await;
         let (now, this) = (self.shared.clock.now(), hash(&exit.name));
         let mut witness = witness.lock().unwrap_or_else(PoisonError::into_inner);
         match asked {

@@ -68,18 +68,20 @@ where
 {
     let listener = listener.into();
     loop {
-        let accepted = tokio::select! {
-            biased;
-            () = drain.stops_accepting() => None,
-            accepted = accept(&listener) => Some(accepted),
-        };
-        match accepted {
-            Some((tcp, peer)) => spawn(serve.clone(), tcp, peer, &drain),
-            None => match drain.door(listener.local_addr().ok()).await {
-                Door::Open => {}
-                Door::Given => return,
-                Door::Closing => break,
-            },
+        // One wait for all that are accepted meanwhile.
+        let mut stops = std::pin::pin!(drain.stops_accepting());
+        loop {
+            let (tcp, peer) = tokio::select! {
+                biased;
+                () = &mut stops => break,
+                accepted = accept(&listener) => accepted,
+            };
+            spawn(serve.clone(), tcp, peer, &drain);
+        }
+        match drain.door(listener.local_addr().ok()).await {
+            Door::Open => {}
+            Door::Given => return,
+            Door::Closing => break,
         }
     }
     // The kernel has said yes to these already: closing the listener now would
@@ -103,13 +105,7 @@ where
     let (guard, drain, wire) = (drain.guard(), drain.clone(), tcp.into());
     tokio::spawn(async move {
         let _guard = guard;
-        tokio::select! {
-            biased;
-            () = drain.forced() => {}
-            // Made here: a future that came from outside would take up its
-            // place twice, once as it came and once as it runs.
-            () = serve(wire, peer) => {}
-        }
+        drain.unless_forced(|| serve(wire, peer)).await;
     });
 }
 

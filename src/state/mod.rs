@@ -2,7 +2,8 @@
 //!
 //! Owns: the pools in force ([`InForce`], one pointer that a reload swaps),
 //! what is known of each exit while the gateway runs ([`Exits`], by name, so
-//! that it outlives reloads), rotations' positions.
+//! that it outlives reloads), rotations' positions; bandwidth and bytes that
+//! connections share ([`pacer`], [`Usage`]).
 //! Must not know: I/O, files, where pins are kept, what a request is.
 //!
 //! A request loads one [`Snapshot`] and keeps to it.
@@ -14,12 +15,14 @@ mod lanes;
 mod learned;
 mod listeners;
 mod no_exit;
+pub mod pacer;
 mod pools;
 mod room;
 mod siblings;
 mod sight;
 mod switches;
 mod tally;
+mod usage;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -34,6 +37,7 @@ pub use pools::{LivePool, NewPin, Pick, Unpinned};
 pub use room::Room;
 pub use switches::{Switch, Switches};
 pub use tally::{Dials, Latency};
+pub use usage::{Allowance, Usage};
 
 use crate::core::exit::Mode;
 use crate::core::pin::{ExitName, Pin};
@@ -99,6 +103,11 @@ impl Exits {
     /// restart had `reuse_after`.
     pub fn rested(&self, exit: &ExitName, until: Timestamp) {
         self.state(exit).sessions.rested(until);
+    }
+
+    /// An exit holds so many pins on all gateways of a shared store.
+    pub fn counted(&self, exit: &ExitName, total: u32) {
+        self.state(exit).sessions.counted(total);
     }
 
     /// Forgets exits that are in no pool and that nothing counts on.

@@ -5,6 +5,8 @@
 //! proxies. Needs the Debian packages `squid`, `tinyproxy`, `microsocks`
 //! and `prometheus` (promtool),
 //! and user namespaces for IPv6 prefixes and full disks.
+//! proxies. Needs the Debian packages `squid`, `tinyproxy`, `microsocks`,
+//! `redis-server` and `redis-sentinel`, and user namespaces for IPv6 prefixes and full disks.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -19,11 +21,13 @@ mod answers;
 mod blame;
 mod bodies;
 mod broken_off;
+mod bulk;
 mod claim;
 mod cli;
 mod connect;
 mod crash;
 mod cves;
+mod dashboard;
 mod drain;
 mod exits;
 mod expiry;
@@ -51,10 +55,14 @@ mod rotation;
 #[path = "../vectors/rows.rs"]
 mod rows;
 mod secrets;
+mod shared;
+mod shared_kinds;
 mod slow;
 mod smuggling;
 mod steering;
 mod systemd;
 mod targets;
+mod tokens;
 mod upgrade;
+mod user_limits;
 mod users;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::harness::client::find;
 use crate::harness::request::Ask;
-use crate::harness::{Gateway, Mood, Origin, PATIENCE, Setup, Upstream, eventually};
+use crate::harness::{Gateway, Mood, Origin, PATIENCE, RUNTIME, Setup, Upstream, eventually};
 
 /// What probes ask: it answers each exit with the address that it comes from,
 /// or with what it is told to.
@@ -265,4 +265,53 @@ fn a_changed_probe_comes_into_force_with_a_reload() {
     std::thread::sleep(std::time::Duration::from_millis(2500));
     // One may have been under way.
     assert!(second.count(up.address.ip()) <= before + 1);
+}
+
+/// An `https:` target that answers every connection with an address.
+fn secure_mirror() -> (SocketAddr, String) {
+    use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+    let key = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let private = PrivateKeyDer::Pkcs8(key.signing_key.serialize_der().into());
+    let config = tokio_rustls::rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![key.cert.der().clone()], private)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = RUNTIME.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap();
+    RUNTIME.spawn(async move {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        while let Ok((tcp, _)) = listener.accept().await {
+            let Ok(mut tls) = acceptor.accept(tcp).await else { continue };
+            let mut head = [0; 1024];
+            let _ = tls.read(&mut head).await;
+            let _ = tls.write_all(b"HTTP/1.1 200 OK\r\n\r\n{\"ip\": \"203.0.113.5\"}").await;
+            let _ = tls.shutdown().await;
+        }
+    });
+    (address, key.cert.pem())
+}
+
+#[test]
+fn a_probe_may_ask_over_tls_through_every_kind_of_exit() {
+    let (address, pem) = secure_mirror();
+    let (http, socks) = (Upstream::http_with("u", "s3cret-probe"), Upstream::socks5());
+    let exits = json!([
+        { "id": "http", "via": format!("http://u:s3cret-probe@{}", http.address) },
+        { "id": "socks", "via": format!("socks5://{}", socks.address) },
+        "direct",
+    ]);
+    let probe = json!({ "url": format!("https://{address}/"), "every": "1s" });
+    let setup = Setup::new(exits).pool("health", json!({ "probe": probe })).file("ca.pem", pem);
+    let dir = crate::harness::gateway::write(&setup);
+    let roots = dir.path().join("ca.pem");
+    let gateway = Gateway::start_in(dir, setup.env("SSL_CERT_FILE", roots.to_str().unwrap()));
+    let origin = Origin::start();
+    for exit in ["http", "socks", "direct"] {
+        eventually("the address is learned", PATIENCE, || {
+            let answer = gateway.get(&format!("acme-exit-{exit}"), &origin.url("/ip")).ok();
+            (answer.address() == Some("203.0.113.5")).then_some(())
+        });
+    }
+    assert!(!gateway.log.text().contains("s3cret-probe"));
 }
