@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use base64::Engine as _;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::admit::password;
 use crate::admit::users::Users;
@@ -23,8 +23,16 @@ use crate::gateway::{self, StartError};
 
 mod demo;
 mod explain;
+mod lists;
+mod manual;
+mod operate;
+mod remote;
 mod run;
+mod show;
+mod table;
 mod token;
+mod top;
+mod watch;
 
 /// Run-time failure.
 const FAILED: u8 = 1;
@@ -89,6 +97,29 @@ enum Command {
     Token(token::TokenArguments),
     /// Shows stickiness, rotation, failover and a restart on loopback.
     Demo,
+    /// Shows a running gateway's pools.
+    Pools(operate::Pools),
+    /// Shows a running gateway's exits, or switches one.
+    Exits(operate::Exits),
+    /// Shows a running gateway's sessions; ends, moves or extends one.
+    Sessions(operate::Sessions),
+    /// Shows a running gateway's users.
+    Users(operate::Users),
+    /// Has a running gateway read its files again.
+    Reload(operate::Reload),
+    /// Shows a running gateway live: pools, exits, sessions, users, errors.
+    Top(top::Top),
+    /// Prints a shell's completions.
+    Completions {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Prints the manual page.
+    Man {
+        /// Writes it into this folder instead, with one of each command.
+        #[arg(long, value_name = "FOLDER")]
+        out: Option<PathBuf>,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -108,13 +139,22 @@ pub fn main() -> ExitCode {
         Some(Command::HashPassword) => hash_password(),
         Some(Command::Explain { config, json, credential }) => explained(config, json, &credential),
         Some(Command::Token(arguments)) => token::token(&arguments),
-        Some(Command::Demo) => run::runtime().and_then(|runtime| runtime.block_on(demo::demo())),
+        Some(Command::Demo) => wait(demo::demo()),
+        Some(Command::Pools(pools)) => wait(operate::pools(pools)),
+        Some(Command::Exits(exits)) => wait(operate::exits(exits)),
+        Some(Command::Sessions(sessions)) => wait(operate::sessions(sessions)),
+        Some(Command::Users(users)) => wait(operate::users(users)),
+        Some(Command::Reload(reload)) => wait(operate::reload(reload)),
+        Some(Command::Top(top)) => wait(top::top(top)),
+        Some(Command::Completions { shell }) => manual::completions(Arguments::command(), shell),
+        Some(Command::Man { out }) => manual::man(Arguments::command(), out.as_deref()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // What is wrong with a credential has been printed with its place.
-            if !error.is::<Mistaken>() {
+            // What is wrong with a credential has been printed with its place,
+            // and to a program what the gateway said.
+            if !error.is::<Mistaken>() && !error.is::<show::Told>() {
                 eprintln!("moorgate: {error:#}");
             }
             ExitCode::from(status(&error))
@@ -122,10 +162,16 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Runs a command that waits for others.
+fn wait(done: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    run::runtime()?.block_on(done)
+}
+
 /// What [`main`] exits with.
 fn status(error: &anyhow::Error) -> u8 {
     let configuration = error.is::<config::Findings>()
         || error.is::<Mistaken>()
+        || error.is::<remote::Misdirected>()
         || matches!(error.downcast_ref(), Some(StartError::Configuration(_)));
     if configuration { BAD_CONFIGURATION } else { FAILED }
 }

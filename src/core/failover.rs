@@ -78,7 +78,7 @@ impl Failure {
     /// exit was ejected for it.
     pub fn is_exits(&self) -> bool {
         match self.blame {
-            Blame::Exit | Blame::Token => true,
+            Blame::Exit | Blame::Token | Blame::Full => true,
             Blame::Target => false,
             Blame::Silence => self.ejected_until.is_some(),
         }
@@ -87,7 +87,7 @@ impl Failure {
     /// What a session on the exit has lost by it.
     pub fn down(&self) -> Option<Down> {
         match self.ejected_until {
-            _ if !self.is_exits() => None,
+            _ if !self.is_exits() || self.blame == Blame::Full => None,
             _ if self.token_lost => Some(Down::TokenLost),
             Some(until) => Some(Down::Closed(Closed::Ejected { until })),
             None => None,
@@ -186,6 +186,8 @@ impl Course {
         }
         match failure.down() {
             Some(down) => Next::Leave(down),
+            // At once it has no more room than before.
+            None if failure.blame == Blame::Full => Next::GiveUp,
             None if used_up => Next::GiveUp,
             None => Next::Again,
         }
@@ -193,7 +195,11 @@ impl Course {
 
     /// What follows [`Next::Other`] where there is no other exit.
     pub fn without_other(&self, failure: &Failure) -> Next {
-        if failure.ejected_until.is_some() { Next::GiveUp } else { Next::Again }
+        match failure.blame {
+            Blame::Full => Next::GiveUp,
+            _ if failure.ejected_until.is_some() => Next::GiveUp,
+            _ => Next::Again,
+        }
     }
 
     /// What a session does whose exit has another address than when it was

@@ -65,4 +65,7 @@ pub enum Blame {
     Silence,
     /// The target, or a policy's no: it never moves a pin.
     Target,
+    /// Nobody's: the exit has no room for this connection at the moment.
+    /// Nothing is held against it, and another exit may do.
+    Full,
 }

@@ -9,7 +9,8 @@ use std::net::IpAddr;
 use tokio::time::Instant;
 
 use super::{
-    DialFault, DialRequest, Dialer, Form, Timings, exit_fault, other_family, out_of_sockets, target_fault,
+    DialFault, DialRequest, Dialer, Form, Timings, exit_fault, no_port, other_family, out_of_sockets,
+    target_fault,
 };
 use crate::core::code::Code;
 use crate::core::exit::{Exit, Family, Via};
@@ -38,7 +39,7 @@ impl Dialer {
         let connected = race::connect(&addresses, port, source, request.timeouts.connect).await;
         timings.connect += begun.elapsed();
         match connected {
-            Ok(tcp) => Ok((tcp.into(), Form::Origin)),
+            Ok(tcp) => Ok((Wire::dialled(tcp), Form::Origin)),
             Err(error) => Err(failure(error, source).await),
         }
     }
@@ -75,6 +76,7 @@ async fn failure(error: ConnectError, source: Source) -> DialFault {
     }
     match error {
         ConnectError::OutOfSockets => out_of_sockets(),
+        ConnectError::NoPort => no_port(),
         ConnectError::TimedOut => of_target(Code::TargetTimeout, "the target did not accept in time"),
         ConnectError::Refused => of_target(Code::TargetRefused, "the target refused the connection"),
         ConnectError::Source => {

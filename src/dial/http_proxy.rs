@@ -46,7 +46,7 @@ impl Dialer {
                 Scheme::Https => self.tls.connect(tcp, &up.host, &up.trust).await.map_err(|error| {
                     exit_fault(Code::ExitFailed, format!("no TLS with the upstream: {error}"))
                 })?,
-                _ => tcp.into(),
+                _ => Wire::dialled(tcp),
             };
             let authorization = login.as_ref().map(basic);
             match request.purpose {

@@ -124,9 +124,12 @@ impl Dialer {
     pub(crate) async fn dial(&self, request: DialRequest<'_>) -> Result<Dialed, DialFault> {
         let mut timings = Timings::default();
         let (wire, form) = match &request.exit.via {
+            // Boxed, so that those who go out directly make no room for it.
             Via::Upstream(up) => match up.scheme {
-                Scheme::Http | Scheme::Https => self.http_proxy(&request, up, &mut timings).await?,
-                Scheme::Socks5 | Scheme::Socks5h => self.socks5_proxy(&request, up, &mut timings).await?,
+                Scheme::Http | Scheme::Https => Box::pin(self.http_proxy(&request, up, &mut timings)).await?,
+                Scheme::Socks5 | Scheme::Socks5h => {
+                    Box::pin(self.socks5_proxy(&request, up, &mut timings)).await?
+                }
             },
             Via::Direct | Via::Address(_) | Via::Prefix(_) => self.direct(&request, &mut timings).await?,
         };
@@ -213,6 +216,7 @@ impl Dialer {
         timings.connect += begun.elapsed();
         connected.map_err(|error| match error {
             ConnectError::OutOfSockets => out_of_sockets(),
+            ConnectError::NoPort => no_port(),
             ConnectError::TimedOut => exit_fault(Code::ExitTimeout, "the upstream did not accept in time"),
             other => exit_fault(Code::ExitFailed, format!("the upstream cannot be reached: {other}")),
         })
@@ -289,6 +293,14 @@ fn silence() -> DialFault {
 /// no pin moved.
 fn out_of_sockets() -> DialFault {
     target_fault(Fault::new(Code::ExitFailed, "the gateway is out of sockets: try again later"))
+}
+
+/// The kernel has connections to this destination from every port that it may
+/// take (`net.ipv4.ip_local_port_range`).
+fn no_port() -> DialFault {
+    let detail = "the exit has no source port left for this target: use more addresses, or come back later";
+    let fault = Fault::new(Code::NoExit, detail).retry_after(Duration::from_secs(1));
+    DialFault { blame: Blame::Full, fault }
 }
 
 fn unresolved(error: &ResolveError, family: Option<Family>) -> DialFault {

@@ -54,7 +54,7 @@ impl Dialer {
         let mut left = request.timeouts.handshake;
         for host in wanted {
             let tcp = self.connect_upstream(&addresses, up, request.timeouts, timings).await?;
-            let mut wire = Wire::from(tcp);
+            let mut wire = Wire::dialled(tcp);
             let begun = Instant::now();
             let shaken =
                 timeout_at(begun + left, shake(&mut wire, request.exit, login.as_ref(), &host, port));

@@ -11,7 +11,10 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::net::{TcpSocket, TcpStream};
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::sockopt;
@@ -57,28 +60,35 @@ pub(crate) enum ConnectError {
     /// No way there.
     #[error("no route")]
     Unreachable,
-    /// The source address is not this host's, or has no port left.
+    /// The source address is not this host's.
     #[error("the source address cannot be bound")]
     Source,
+    /// The source address has no port left for this destination.
+    #[error("no source port is left for this destination")]
+    NoPort,
     /// This process or host is out of descriptors, buffers or memory.
     #[error("the gateway is out of sockets")]
     OutOfSockets,
 }
 
 /// Connects to one of the addresses, whichever answers first, within `limit`.
+/// The socket still has Nagle's algorithm on:
+/// [`Wire::dialled`](super::wire::Wire::dialled) sees to it.
 pub(crate) async fn connect(
     addresses: &[IpAddr],
     port: u16,
     source: Source,
     limit: Duration,
 ) -> Result<TcpStream, ConnectError> {
-    let order = interleave(addresses);
-    let raced = race(order, |ip| open(SocketAddr::new(ip, port), source));
-    match timeout(limit, raced).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(failures)) => Err(sum_up(&failures)),
-        Err(_) => Err(ConnectError::TimedOut),
-    }
+    let raced = async {
+        // Most often there is one, and no race.
+        if let [ip] = *addresses {
+            return open(SocketAddr::new(ip, port), source).await.map_err(|failure| failure.kind());
+        }
+        let raced = race(interleave(addresses), |ip| open(SocketAddr::new(ip, port), source));
+        Box::pin(raced).await.map_err(|failures| sum_up(&failures))
+    };
+    timeout(limit, raced).await.unwrap_or(Err(ConnectError::TimedOut))
 }
 
 /// Starts an attempt every [`STAGGER`], or at once when one fails; the first
@@ -136,40 +146,69 @@ fn interleave(addresses: &[IpAddr]) -> Vec<IpAddr> {
 enum Failure {
     Socket(io::Error),
     Bind(io::Error),
-    Connect { error: io::Error, bound: bool },
+    Connect {
+        error: io::Error,
+        /// EADDRNOTAVAIL says that no port was left.
+        tells_ports: bool,
+    },
 }
 
 async fn open(peer: SocketAddr, source: Source) -> Result<TcpStream, Failure> {
-    let socket = match peer {
-        SocketAddr::V4(_) => TcpSocket::new_v4(),
-        SocketAddr::V6(_) => TcpSocket::new_v6(),
-    };
-    let socket = socket.map_err(Failure::Socket)?;
+    let socket = socket(peer).map_err(Failure::Socket)?;
     if let Some(ip) = source.address() {
         bind(&socket, ip, source).map_err(Failure::Bind)?;
     }
-    // From loopback, some kernels say so of every target that is elsewhere.
-    let bound = source.address().is_some_and(|ip| !ip.is_loopback());
-    let stream = socket.connect(peer).await.map_err(|error| Failure::Connect { error, bound })?;
-    // A socket that cannot have it works all the same, only later.
-    let _ = stream.set_nodelay(true);
+    // From loopback, some kernels say so of every target that is elsewhere;
+    // without a source, of IPv6 where the host has none.
+    let tells_ports = match source.address() {
+        Some(ip) => !ip.is_loopback() || peer.ip().is_loopback(),
+        None => peer.is_ipv4(),
+    };
+    let failed = |error| Failure::Connect { error, tells_ports };
+    match socket.connect(&peer.into()) {
+        Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => return Err(failed(error)),
+        _ => {}
+    }
+    let stream = TcpStream::from_std(socket.into()).map_err(Failure::Socket)?;
+    // A socket that can be written to is connected, unless it is broken
+    // already: only then the kernel is asked why.
+    let ready = stream.ready(Interest::WRITABLE).await.map_err(failed)?;
+    if ready.is_write_closed()
+        && let Some(error) = stream.take_error().transpose()
+    {
+        return Err(failed(error.unwrap_or_else(|error| error)));
+    }
     Ok(stream)
 }
 
-fn bind(socket: &TcpSocket, ip: IpAddr, source: Source) -> io::Result<()> {
+/// A socket that does not block.
+fn socket(peer: SocketAddr) -> io::Result<Socket> {
+    let (domain, protocol) = (Domain::for_address(peer), Some(Protocol::TCP));
+    // Made so in one call.
+    #[cfg(target_os = "linux")]
+    let socket = Socket::new(domain, Type::STREAM.nonblocking(), protocol)?;
+    #[cfg(not(target_os = "linux"))]
+    let socket = Socket::new(domain, Type::STREAM, protocol)?;
+    #[cfg(not(target_os = "linux"))]
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+fn bind(socket: &Socket, ip: IpAddr, source: Source) -> io::Result<()> {
     sockopt::leave_port_to_connect(socket)?;
     // IPv4 takes any address that a local route covers; IPv6 wants the
     // interface's own, unless told that it may be free.
     if ip.is_ipv6() && matches!(source, Source::Routed(_)) {
-        socket2::SockRef::from(socket).set_freebind_v6(true)?;
+        socket.set_freebind_v6(true)?;
     }
-    socket.bind(SocketAddr::new(ip, 0))
+    socket.bind(&SocketAddr::new(ip, 0).into())
 }
 
 /// The failure that says most: what may pass before what is final.
 fn sum_up(failures: &[Failure]) -> ConnectError {
     let order = [
         ConnectError::OutOfSockets,
+        ConnectError::NoPort,
         ConnectError::TimedOut,
         ConnectError::Refused,
         ConnectError::Source,
@@ -186,11 +225,10 @@ impl Failure {
             Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
                 return ConnectError::OutOfSockets;
             }
-            // The source has no port left for this destination.
             Some(libc::EADDRNOTAVAIL | libc::EADDRINUSE)
-                if matches!(self, Self::Connect { bound: true, .. }) =>
+                if matches!(self, Self::Connect { tells_ports: true, .. }) =>
             {
-                return ConnectError::Source;
+                return ConnectError::NoPort;
             }
             _ => {}
         }

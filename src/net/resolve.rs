@@ -109,6 +109,17 @@ impl Resolver {
         if let Some(known) = self.look_up_here(name) {
             return of_family(known, family);
         }
+        // Boxed, so that those who need no DNS make no room for it.
+        Box::pin(self.ask(name, family, all, limit)).await
+    }
+
+    async fn ask(
+        &self,
+        name: &str,
+        family: Option<Family>,
+        all: bool,
+        limit: Duration,
+    ) -> Result<Vec<IpAddr>, ResolveError> {
         let name = Name::from_ascii(name).map_err(|_| ResolveError::NoSuchName)?;
         let deadline = Instant::now() + limit;
         let asked = timeout_at(deadline, async {

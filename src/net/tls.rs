@@ -72,6 +72,8 @@ impl TlsClient {
     /// Shakes hands over `tcp` with the host as the configuration names it,
     /// whose certificate is judged by `trust`.
     pub(crate) async fn connect(&self, tcp: TcpStream, host: &Host, trust: &Trust) -> Result<Wire, TlsError> {
+        // A socket that cannot have it works all the same, only later.
+        let _ = tcp.set_nodelay(true);
         Ok(self.over(tcp, host, trust).await?.into())
     }
 

@@ -26,8 +26,25 @@ use tokio_rustls::client::TlsStream;
 pub(crate) struct Wire {
     /// Read too far and given back: it is read again first.
     unread: Bytes,
+    nagle: Nagle,
     kind: Kind,
 }
+
+/// Where a socket stands with Nagle's algorithm, which holds a small segment
+/// back for as long as one before it is not acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Nagle {
+    /// It is off.
+    Off,
+    /// It is on, and nothing was written yet.
+    Fresh,
+    /// It is on, and one small write was made, which nothing held back.
+    Written,
+}
+
+/// So much goes out in one segment, whatever the path: the least that IPv4
+/// hosts must take (RFC 9293 §3.7.1).
+const ONE_SEGMENT: usize = 536;
 
 /// What waits on a wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,24 +67,47 @@ enum Kind {
 
 impl From<TcpStream> for Wire {
     fn from(tcp: TcpStream) -> Self {
-        Self { unread: Bytes::new(), kind: Kind::Tcp(tcp) }
+        Self { unread: Bytes::new(), nagle: Nagle::Off, kind: Kind::Tcp(tcp) }
     }
 }
 
 impl From<TlsStream<TcpStream>> for Wire {
     fn from(tls: TlsStream<TcpStream>) -> Self {
-        Self { unread: Bytes::new(), kind: Kind::Tls(Box::new(tls)) }
+        Self { unread: Bytes::new(), nagle: Nagle::Off, kind: Kind::Tls(Box::new(tls)) }
     }
 }
 
 #[cfg(test)]
 impl From<DuplexStream> for Wire {
     fn from(memory: DuplexStream) -> Self {
-        Self { unread: Bytes::new(), kind: Kind::Memory(memory) }
+        Self { unread: Bytes::new(), nagle: Nagle::Off, kind: Kind::Memory(memory) }
     }
 }
 
 impl Wire {
+    /// A socket as [`race::connect`](super::race::connect) makes them, with
+    /// Nagle's algorithm on. It is turned off before it could hold anything
+    /// back, which many a connection never comes to.
+    pub(crate) fn dialled(tcp: TcpStream) -> Self {
+        Self { nagle: Nagle::Fresh, ..tcp.into() }
+    }
+
+    /// Has the socket send at once what is written to it from now on. To be
+    /// called before `bytes` are written past this wire.
+    pub(crate) fn hurry(&mut self, bytes: usize) {
+        match self.nagle {
+            Nagle::Off => {}
+            Nagle::Fresh if bytes <= ONE_SEGMENT => self.nagle = Nagle::Written,
+            Nagle::Fresh | Nagle::Written => {
+                self.nagle = Nagle::Off;
+                if let Some(tcp) = self.tcp() {
+                    // A socket that cannot have it works all the same, only later.
+                    let _ = tcp.set_nodelay(true);
+                }
+            }
+        }
+    }
+
     /// Two ends in memory, with room for `room_bytes` each way. A dropped end
     /// is an end of file; a reset cannot be told from it.
     #[cfg(test)]
@@ -184,7 +224,7 @@ impl Wire {
     pub(crate) fn into_tcp(self) -> Result<(TcpStream, Bytes), Self> {
         match self.kind {
             Kind::Tcp(tcp) => Ok((tcp, self.unread)),
-            kind => Err(Self { unread: self.unread, kind }),
+            kind => Err(Self { unread: self.unread, nagle: self.nagle, kind }),
         }
     }
 
@@ -319,7 +359,8 @@ fn send(tcp: &TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<
 }
 
 impl AsyncWrite for Wire {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.hurry(buf.len());
         if let Kind::Tcp(tcp) = &self.kind {
             return send(tcp, cx, buf);
         }
@@ -327,10 +368,11 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.hurry(bufs.iter().map(|buf| buf.len()).sum());
         carrier!(self, poll_write_vectored(cx, bufs))
     }
 

@@ -195,6 +195,10 @@ impl<G: Guide> Pump<G> {
                 self.release();
             }
         }
+        if self.pipe.as_ref().is_some_and(Pipe::is_holding) {
+            // Past the wire.
+            to.hurry(usize::MAX);
+        }
         if let (Some(pipe), Some(socket)) = (&mut self.pipe, to.plain()) {
             while pipe.is_holding() {
                 gauge.add(ready!(pipe.poll_drain(cx, socket))?);

@@ -4,6 +4,7 @@
 //! Must not know: how any of them works.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 
 use super::client::{Client, Next, Request, fail, left};
@@ -27,10 +28,13 @@ pub(super) async fn connect(
 ) -> Next {
     client.kept = Kept::default();
     let at_end = presence::at_end(&request.asked, &client.wire);
-    let way = way(shared, door, client.address, &mut request);
-    let (link, admission) = match unless_left(&mut client.wire, at_end, way).await {
+    let found = {
+        let way = pin!(way(shared, door, client.address, &mut request));
+        unless_left(&mut client.wire, at_end, way).await
+    };
+    let (link, admission) = match found {
         Some(Ok(way)) => way,
-        Some(Err(fault)) => return fail(shared, client, request, fault).await,
+        Some(Err(fault)) => return Box::pin(fail(shared, client, request, fault)).await,
         None => return left(request),
     };
     let Request { head, mut record, .. } = request;

@@ -5,6 +5,7 @@
 //! Must not know: how bytes are moved.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 
 use super::client::{Client, Next, Request, fail, left, mirror, note};
@@ -36,16 +37,19 @@ pub(super) async fn forward(
     let judged = wish(shared, door, &request.head, client.address, &mut request.record).await;
     let wish = match judged {
         Ok(wish) => wish,
-        Err(fault) => return fail(shared, client, request, fault).await,
+        Err(fault) => return Box::pin(fail(shared, client, request, fault)).await,
     };
     if request.asked.max_forwards == Some(0) {
-        return mirror(shared, client, request).await;
+        return Box::pin(mirror(shared, client, request)).await;
     }
     let at_end = presence::at_end(&request.asked, &client.wire);
-    let open = link::open(shared, &wish, Purpose::Plain, &mut client.kept, &mut request.record);
-    let link = match unless_left(&mut client.wire, at_end, open).await {
+    let found = {
+        let open = link::open(shared, &wish, Purpose::Plain, &mut client.kept, &mut request.record);
+        unless_left(&mut client.wire, at_end, pin!(open)).await
+    };
+    let link = match found {
         Some(Ok(link)) => link,
-        Some(Err(fault)) => return fail(shared, client, request, fault).await,
+        Some(Err(fault)) => return Box::pin(fail(shared, client, request, fault)).await,
         None => return left(request),
     };
     let head = onward(shared, &request, &link);

@@ -7,6 +7,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tracing::Instrument;
+
 use super::client::{Client, Next, Request, fail, note};
 use super::intake::{self, Intake, Linger};
 use super::{Door, Shared, connect, forward, travel};
@@ -39,7 +41,7 @@ pub(crate) async fn go_on(
         Err(fault) => {
             // What is closed without a word still leaves its record.
             let told = shared.connections.refuse();
-            return refuse(&shared, told.is_some().then_some(wire), address, &fault).await;
+            return Box::pin(refuse(&shared, told.is_some().then_some(wire), address, &fault)).await;
         }
     };
     let mut client = Client::new(wire, address, door.at);
@@ -50,20 +52,23 @@ pub(crate) async fn go_on(
             match intake::head(&mut client.wire, first, &shared.settings.head, waits, &shared.drain).await {
                 Intake::Head(head) => head,
                 Intake::Elsewhere if travel::can_go(&shared, client.at, &client.wire) => {
-                    return travel::go(&shared, &door, client, first).await;
+                    return Box::pin(travel::go(&shared, &door, client, first)).await;
                 }
                 // Of a part of a head nothing has been done.
                 Intake::Nobody | Intake::Elsewhere => return,
-                Intake::Bad(fault) => return refuse(&shared, Some(client.wire), address, &fault).await,
+                Intake::Bad(fault) => {
+                    return Box::pin(refuse(&shared, Some(client.wire), address, &fault)).await;
+                }
             };
         let was_first = std::mem::replace(&mut first, false);
         // Boxed, so that all that a request needs on its way is given back
         // before a tunnel, or the wait for the next request, begins.
-        match Box::pin(request(&shared, &door, client, head)).await {
+        let span = tracing::trace_span!("request", client = %client.address, method = head.method());
+        match Box::pin(request(&shared, &door, client, head).instrument(span)).await {
             Next::Request(next) => client = next,
             Next::Done => return,
-            Next::Part(wire, answer, linger) => return intake::part(wire, &answer, linger).await,
-            Next::Elsewhere(client) => return travel::go(&shared, &door, client, was_first).await,
+            Next::Part(wire, answer, linger) => return Box::pin(intake::part(wire, &answer, linger)).await,
+            Next::Elsewhere(client) => return Box::pin(travel::go(&shared, &door, client, was_first)).await,
             Next::Tunnel(tunnel) => return tunnel.run(shared.settings.timeouts.idle).await,
         }
     }
@@ -92,13 +97,13 @@ async fn request(shared: &Arc<Shared>, door: &Door, client: Client, head: Reques
     let request = Request { head, asked, record };
     if shared.drain.is_begun() || shared.drain.is_handed_over() {
         let fault = Fault::new(Code::Draining, "this gateway is shutting down: ask another, or again");
-        return fail(shared, client, request, fault).await;
+        return Box::pin(fail(shared, client, request, fault)).await;
     }
     match request.head.destination() {
         // Whoever speaks no proxy's HTTP is told so first; all else about the
         // target comes after the credential (SPEC §2).
         Err(fault) if matches!(fault.code(), Code::NotAProxyRequest | Code::BadRequest) => {
-            fail(shared, client, request, fault).await
+            Box::pin(fail(shared, client, request, fault)).await
         }
         _ if kind == Kind::Tunnel => connect::connect(shared, door, client, request).await,
         _ => forward::forward(shared, door, client, request).await,

@@ -7,6 +7,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use tracing::Instrument;
+
 use super::Shared;
 use super::route::{Leg, Route};
 use super::wish::Wish;
@@ -95,6 +97,7 @@ async fn free(shared: &Shared, wish: &Wish, purpose: Purpose) -> Result<Link, Fa
         };
         match dial(shared, wish, pick, purpose, wish.ask.default_ttl).await {
             Ok(link) => return Ok(link),
+            Err(failed) if named.is_some() && failed.failure.blame == Blame::Full => return Err(failed.fault),
             Err(failed) if failed.failure.is_exits() => {
                 // A named exit has no other; another token may do.
                 if named.is_none() && failed.failure.blame != Blame::Token {
@@ -119,6 +122,8 @@ async fn pinned(
 ) -> Result<Link, Fault> {
     let mut route = Route::new(shared, wish, session).ok_or_else(replaced)?;
     let mut leg = route.first().await?;
+    // Boxed: all but the straight way. Requests that go it make no room for
+    // the others.
     while route.course.turn() {
         route.refresh();
         let Leg { claim, pick } = leg;
@@ -139,18 +144,18 @@ async fn pinned(
                     Err(Closed::Busy) => return Err(route.busy(&claim)),
                     Err(Closed::OnTrial) => {
                         // One outcome for all who wait for it.
-                        route.pool().trial_over(&claim.pin.exit.id).await;
-                        leg = route.again().await?;
+                        Box::pin(route.pool().trial_over(&claim.pin.exit.id)).await;
+                        leg = Box::pin(route.again()).await?;
                         continue;
                     }
                     Err(closed) => {
-                        leg = route.fail_over(&claim, Down::Closed(closed)).await?;
+                        leg = Box::pin(route.fail_over(&claim, Down::Closed(closed))).await?;
                         continue;
                     }
                 };
                 if pick.exit.digest != claim.pin.via {
                     drop(pick);
-                    leg = route.renew(&claim, Only::Anyhow).await?;
+                    leg = Box::pin(route.renew(&claim, Only::Anyhow)).await?;
                     continue;
                 }
                 route.course.dial();
@@ -166,9 +171,8 @@ async fn pinned(
                     link.pinned = Some(Pinned { key: session.key, pin: claim.pin });
                     return Ok(link);
                 }
-                route.again().await?
+                Box::pin(route.again()).await?
             }
-            // Boxed: requests that meet no failure make no room for it.
             Err(failed) => Box::pin(next_leg(&mut route, claim, failed)).await?,
         };
     }
@@ -234,7 +238,8 @@ async fn dial(shared: &Shared, wish: &Wish, pick: Pick, purpose: Purpose, ttl: T
         via: shared.settings.via.as_deref(),
     };
     let address = pick.address();
-    match shared.dialer.dial(request).await {
+    let span = tracing::trace_span!("dial", pool = &*pick.exit.name.pool, exit = &*pick.exit.name.id);
+    match shared.dialer.dial(request).instrument(span).await {
         Ok(dialed) => {
             pick.attempt.took(dialed.timings.connect + dialed.timings.handshake);
             let mut link = Link {

@@ -5,7 +5,7 @@
 //! Must not know: what the work is.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -37,14 +37,14 @@ pub(super) fn at_end(asked: &Asked, wire: &Wire) -> AtEnd {
     }
 }
 
-/// Does the work unless the client leaves first; then the work is dropped
-/// where it stands.
+/// Does the work unless the client leaves first; then the work is to be
+/// dropped where it stands. It is pinned by the caller: here it would take up
+/// its place twice, and be copied from one to the other.
 pub(super) async fn unless_left<T>(
     client: &mut Wire,
     at_end: AtEnd,
-    work: impl Future<Output = T>,
+    mut work: Pin<&mut impl Future<Output = T>>,
 ) -> Option<T> {
-    let mut work = pin!(work);
     let mut vigil = Vigil::new(at_end);
     poll_fn(|cx| {
         if let Poll::Ready(done) = work.as_mut().poll(cx) {

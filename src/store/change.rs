@@ -48,6 +48,7 @@ impl Local {
         shard.wrote(key, now.record);
         let claim = self.shown(key, now, true);
         drop(shard);
+        self.see_to();
         self.observer().left(&before.pin, at, Left::Moved);
         Ok(Some(claim))
     }
@@ -81,6 +82,7 @@ impl Local {
             (self.shown(key, now, true), before, receipt)
         };
         drop(room);
+        self.see_to();
         self.observer().extended(&before.pin, &claim.pin);
         receipt.settled().await?;
         Ok(Some(claim))

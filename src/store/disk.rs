@@ -5,12 +5,14 @@
 //! Must not know: what is pinned, how it is written ([`super::writer`]).
 //!
 //! A change gets the next number under the lock of the queue, taken inside
-//! the lock of the pin's shard, so the disk's order is the map's. The writer
-//! commits what waits as one batch and raises the mark ([`super::epoch`]) to
-//! the batch's last number. When the disk refuses, all that is not written is
+//! the lock of the pin's shard, so the disk's order is the map's. Whoever
+//! holds the pen ([`super::pen`]) takes what waits, commits it as one batch
+//! and raises the mark ([`super::epoch`]) to the batch's last number, before
+//! it puts the pen down. When the disk refuses, all that is not written is
 //! undone, newest first, and nothing new is taken until it comes round.
 
 mod leave;
+mod synced;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -24,6 +26,7 @@ use tokio::time::timeout;
 use self::leave::Leave;
 use super::epoch::{self, Epoch, Outcome, Receipt};
 use super::local::Local;
+use super::pen::Pen;
 use super::{Durability, StoreFault};
 use crate::core::pin::Pin;
 use crate::core::pins::Held;
@@ -72,6 +75,7 @@ pub(super) struct Disk {
     sync: Mutex<Sync>,
     sync_wake: Condvar,
     pub(super) durability: Durability,
+    pub(super) pen: Pen,
     closed: Notify,
     away: Notify,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -80,7 +84,11 @@ pub(super) struct Disk {
 #[derive(Debug)]
 struct Queue {
     jobs: Vec<Job>,
+    /// What a task was refused, for the writer's thread to undo.
+    refused: Vec<Job>,
     next: u64,
+    /// The writer waits to be woken.
+    idle: bool,
     closing: bool,
     closed: bool,
     sync_failed: bool,
@@ -90,6 +98,8 @@ struct Queue {
 /// How far the sync thread is behind the writer.
 #[derive(Debug)]
 struct Sync {
+    /// The sync thread waits to be woken.
+    idle: bool,
     written: u64,
     synced: u64,
     closing: bool,
@@ -102,10 +112,11 @@ pub(super) struct Room<'a>(SemaphorePermit<'a>);
 impl Disk {
     /// A disk whose records go up to `last`.
     pub(super) fn new(durability: Durability, last: u64) -> Self {
-        let jobs = Vec::new();
         let queue = Queue {
-            jobs,
+            jobs: Vec::new(),
+            refused: Vec::new(),
             next: last + 1,
+            idle: false,
             closing: false,
             closed: false,
             sync_failed: false,
@@ -117,9 +128,11 @@ impl Disk {
             room: Semaphore::new(QUEUE),
             epoch: ArcSwap::new(Epoch::new(last)),
             refusing: AtomicBool::new(false),
-            sync: Mutex::new(Sync { written: last, synced: last, closing: false }),
+            sync: Mutex::new(Sync { idle: false, written: last, synced: last, closing: false }),
             sync_wake: Condvar::new(),
             durability,
+            // To sync takes long.
+            pen: Pen::new(durability == Durability::Journal),
             closed: Notify::new(),
             away: Notify::new(),
             threads: Mutex::new(Vec::new()),
@@ -145,15 +158,9 @@ impl Disk {
         self.refusing.load(Ordering::Acquire)
     }
 
-    /// How many changes wait to be written, and how many to be synced.
-    pub(super) fn waiting(&self) -> (u64, u64) {
-        let unwritten = QUEUE.saturating_sub(self.room.available_permits());
-        let sync = locked(&self.sync);
-        (unwritten as u64, sync.written.saturating_sub(sync.synced))
-    }
-
-    /// Hands a change to the writer and numbers it. To be called under the
-    /// lock of the pin's shard.
+    /// Queues a change and numbers it. To be called under the lock of the
+    /// pin's shard; behind it, someone is to see to the queue
+    /// ([`super::writer::see_to`], [`Self::wake_writer`]).
     pub(super) fn push(&self, change: Change, room: &mut Room<'_>) -> Result<u64, StoreFault> {
         let mut queue = locked(&self.queue);
         if self.is_refusing() || queue.closing {
@@ -163,9 +170,16 @@ impl Disk {
         room.0.split(1).ok_or(StoreFault::Refused)?.forget();
         let number = queue.take_number();
         queue.jobs.push(Job { number, change });
-        drop(queue);
-        self.wake.notify_one();
         Ok(number)
+    }
+
+    /// Has the writer's thread see to what was pushed.
+    pub(super) fn wake_writer(&self) {
+        // To wake it when it is awake would cost as much.
+        let idle = std::mem::take(&mut locked(&self.queue).idle);
+        if idle {
+            self.wake.notify_one();
+        }
     }
 
     /// A receipt for record `number`; `None` if it is written. To be called
@@ -206,8 +220,10 @@ impl Disk {
 
 /// What the writer does next.
 pub(super) enum Next {
-    /// Write these.
-    Write(Vec<Job>),
+    /// Write what is queued ([`Disk::queued`]).
+    Write,
+    /// A task was refused these.
+    Refused(Vec<Job>),
     /// Nothing came for as long as it was patient.
     Idle,
     /// What was written may be lost: the disk failed to sync.
@@ -232,8 +248,11 @@ impl Disk {
             if queue.sync_failed {
                 return Next::SyncFailed;
             }
+            if !queue.refused.is_empty() {
+                return Next::Refused(std::mem::take(&mut queue.refused));
+            }
             if !queue.jobs.is_empty() {
-                return Next::Write(std::mem::take(&mut queue.jobs));
+                return Next::Write;
             }
             if queue.closing {
                 return Next::Close;
@@ -241,21 +260,52 @@ impl Disk {
             if queue.leave != Leave::Here {
                 return Next::LetGo;
             }
+            queue.idle = true;
             let waited = self.wake.wait_timeout(queue, patience);
             let (held, waited) = waited.unwrap_or_else(PoisonError::into_inner);
             queue = held;
-            if waited.timed_out() && queue.jobs.is_empty() {
+            queue.idle = false;
+            if waited.timed_out() && queue.jobs.is_empty() && queue.refused.is_empty() {
                 return Next::Idle;
             }
         }
     }
 
-    /// So many jobs, up to this number, are written.
+    /// Takes what is queued, unless that is more than `most`. For whoever
+    /// holds the pen: what is taken first is written first.
+    pub(super) fn queued(&self, most: usize) -> Option<Vec<Job>> {
+        let mut queue = locked(&self.queue);
+        (queue.jobs.len() <= most).then(|| std::mem::take(&mut queue.jobs))
+    }
+
+    /// Whether something waits to be written.
+    pub(super) fn has_queued(&self) -> bool {
+        !locked(&self.queue).jobs.is_empty()
+    }
+
+    /// The disk has refused these to a task, which holds the pen: nothing more
+    /// is taken, and the writer's thread sees to the rest.
+    pub(super) fn hand_over(&self, mut refused: Vec<Job>) {
+        let mut queue = locked(&self.queue);
+        self.refusing.store(true, Ordering::Release);
+        refused.append(&mut queue.jobs);
+        queue.refused = refused;
+        drop(queue);
+        self.wake_writer();
+    }
+
+    /// So many jobs, up to this number, are written. For whoever holds the
+    /// pen.
     pub(super) fn wrote(&self, jobs: usize, last: u64) {
         self.epoch.load().raise(last);
         self.room.add_permits(jobs);
-        locked(&self.sync).written = last;
-        self.sync_wake.notify_all();
+        let mut sync = locked(&self.sync);
+        sync.written = last;
+        let idle = std::mem::take(&mut sync.idle);
+        drop(sync);
+        if idle {
+            self.sync_wake.notify_all();
+        }
     }
 
     /// Takes no more changes. Returns those that are to be undone: `failed`
@@ -313,36 +363,6 @@ impl Disk {
         locked(&self.queue).closed = true;
         self.closed.notify_waiters();
         self.away.notify_waiters();
-    }
-}
-
-/// For the sync thread.
-impl Disk {
-    /// Waits until something is written that is not synced; `false` at the
-    /// end.
-    pub(super) fn wait_for_unsynced(&self) -> bool {
-        let sync = locked(&self.sync);
-        let waited = self.sync_wake.wait_while(sync, |sync| sync.written == sync.synced && !sync.closing);
-        !waited.unwrap_or_else(PoisonError::into_inner).closing
-    }
-
-    /// The number of the last record that was written.
-    pub(super) fn written(&self) -> u64 {
-        locked(&self.sync).written
-    }
-
-    /// Records up to this number are synced, or will not be.
-    pub(super) fn synced(&self, number: u64) {
-        let mut sync = locked(&self.sync);
-        sync.synced = sync.synced.max(number);
-        drop(sync);
-        self.sync_wake.notify_all();
-    }
-
-    /// What was written may not be on the disk.
-    pub(super) fn sync_failed(&self) {
-        locked(&self.queue).sync_failed = true;
-        self.wake.notify_one();
     }
 }
 

@@ -78,6 +78,9 @@ impl Epoch {
     /// Not for longer than [`PATIENCE`]: what is not written by then may be
     /// yet, or not.
     async fn wait(&self, number: u64) -> Outcome {
+        if let Some(outcome) = self.outcome(number) {
+            return outcome;
+        }
         let told = async {
             loop {
                 let mut news = std::pin::pin!(self.news.notified());

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use super::disk::{Change, Disk, Room, locked};
 use super::gate::Gate;
-use super::{Claim, Left, PinObserver, Receipt, StoreFault};
+use super::{Claim, Left, PinObserver, Receipt, StoreFault, writer};
 use crate::clock::Clock;
 use crate::core::pin::{News, Pin};
 use crate::core::pins::{Claimed, Held, Pins};
@@ -164,6 +164,7 @@ impl Local {
             if let Ok(number) = disk.push(change, room) {
                 held.record = number;
                 shard.wrote(key, number);
+                disk.wake_writer();
             }
         }
         Ok(Some(self.shown(key, held, false)))
@@ -196,6 +197,7 @@ impl Local {
             self.shown(key, held, true)
         });
         drop(shard);
+        self.see_to();
         if claim.is_ok() {
             self.len.fetch_add(1, Relaxed);
         }
@@ -223,6 +225,7 @@ impl Local {
             }
         };
         drop(room);
+        self.see_to();
         self.len.fetch_sub(1, Relaxed);
         self.observer.left(&before.pin, at, Left::Ended);
         receipt.settled().await?;
@@ -254,6 +257,9 @@ impl Local {
             ended.push(pin);
         }
         drop(shard);
+        if let Some(disk) = &self.disk {
+            disk.wake_writer();
+        }
         self.len.fetch_sub(ended.len(), Relaxed);
         ended.iter().for_each(|pin| self.observer.left(pin, pin.ends(), Left::Ended));
         ended.len() == SWEEP as usize
@@ -268,6 +274,7 @@ impl Local {
         let Some(mut room) = disk.room_now(1) else { return };
         if disk.push(Change::Clock(offset_ms), &mut room).is_ok() {
             self.noted_ms.store(offset_ms, Relaxed);
+            disk.wake_writer();
         }
     }
 
@@ -299,6 +306,13 @@ impl Local {
                 // Room is not to be had until the gate is open again.
                 () = self.gate.no_longer_open() => {}
             }
+        }
+    }
+
+    /// Has what was pushed written. Without locks.
+    pub(super) fn see_to(&self) {
+        if let Some(disk) = &self.disk {
+            writer::see_to(disk);
         }
     }
 

@@ -26,6 +26,7 @@ mod journal;
 mod list;
 mod load;
 mod local;
+mod pen;
 mod record;
 mod rescue;
 mod shared;

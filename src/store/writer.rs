@@ -1,4 +1,5 @@
-//! The two threads of the disk: one writes, one syncs.
+//! The two threads of the disk: one writes, where no task does it itself; one
+//! syncs.
 //!
 //! Owns: what a change is on disk, batches, and coming back when a disk that
 //! refused takes writes again.
@@ -10,10 +11,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::disk::{Change, Disk, Job, Next};
 use super::engine::{Engine, EngineError, Op, Space};
 use super::folder::Folder;
 use super::local::Local;
+use super::pen::Taken;
 use super::record::{Fact, Record};
 use super::{Damage, Durability};
 use crate::core::pin::Pin;
@@ -23,6 +27,8 @@ use crate::core::time::Timestamp;
 /// At most so many changes are one batch, so that the first of them do not
 /// wait for too many others.
 const BATCH: usize = 1024;
+/// A task writes at most so many.
+const AT_ONCE: usize = 16;
 /// The sync thread begins so long after a write; with the sync itself that
 /// stays within the 50 ms that may be lost with the power.
 const SYNC_AFTER: Duration = Duration::from_millis(20);
@@ -42,13 +48,8 @@ pub(super) fn start(
     stale: Vec<SessionKey>,
 ) -> io::Result<()> {
     let Some(disk) = local.disk() else { return Ok(()) };
-    let writer = Writer {
-        local: local.clone(),
-        folder: folder.clone(),
-        engine: Some(engine),
-        stale,
-        tidied: Timestamp::default(),
-    };
+    *disk.pen.take() = Some(engine);
+    let writer = Writer { local: local.clone(), folder: folder.clone(), stale, tidied: Timestamp::default() };
     let write = thread::Builder::new().name("pins-write".to_owned()).spawn(move || writer.run())?;
     let local = local.clone();
     let sync = move || {
@@ -68,7 +69,12 @@ fn keep_synced(disk: &Disk, folder: &Folder) {
         let written = disk.written();
         // With `fsync` the writer has done it.
         let synced = match disk.durability {
-            Durability::Journal => folder.sync_journal(),
+            Durability::Journal => {
+                disk.pen.syncs(true);
+                let synced = folder.sync_journal();
+                disk.pen.syncs(false);
+                synced
+            }
             Durability::Fsync => Ok(()),
         };
         match synced {
@@ -87,7 +93,6 @@ fn keep_synced(disk: &Disk, folder: &Folder) {
 struct Writer {
     local: Arc<Local>,
     folder: Arc<Folder>,
-    engine: Option<Engine>,
     stale: Vec<SessionKey>,
     /// When what is over was removed last.
     tidied: Timestamp,
@@ -110,9 +115,10 @@ impl Writer {
         let _gone = Gone(disk);
         loop {
             match disk.next(if self.stale.is_empty() { TIDY } else { BREATH }) {
-                Next::Write(jobs) => self.write(disk, jobs),
-                Next::Idle => self.remove_stale(),
-                Next::SyncFailed => self.refuse(disk, Vec::new(), true),
+                Next::Write => self.write(disk),
+                Next::Refused(jobs) => self.refuse(disk, &mut disk.pen.take(), jobs, false),
+                Next::Idle => self.remove_stale(disk),
+                Next::SyncFailed => self.refuse(disk, &mut disk.pen.take(), Vec::new(), true),
                 Next::LetGo if self.let_go(disk) => {}
                 // What another process has is not to be touched.
                 Next::LetGo => return,
@@ -120,43 +126,47 @@ impl Writer {
             }
             if self.local.now().since(self.tidied) > TIDY {
                 self.tidied = self.local.now();
-                self.tidy();
+                self.tidy(disk);
             }
         }
         // Dropping the engine syncs its journal.
-        self.engine = None;
+        *disk.pen.take() = None;
         drop(self.folder.mark(disk.written()));
     }
 
-    fn write(&mut self, disk: &Disk, mut jobs: Vec<Job>) {
-        let Some(engine) = &self.engine else { return self.refuse(disk, jobs, false) };
+    fn write(&self, disk: &Disk) {
+        let mut pen = disk.pen.take();
+        // A task may have been quicker.
+        let mut jobs = disk.queued(usize::MAX).unwrap_or_default();
         while !jobs.is_empty() {
             let rest = jobs.split_off(jobs.len().min(BATCH));
             let batch = std::mem::replace(&mut jobs, rest);
-            let written = engine.commit(ops(&batch).into_iter(), disk.durability == Durability::Fsync);
-            if let Err(e) = written {
-                tracing::error!(error = %e, "the disk refuses pins; new sessions fail until it takes them");
+            let written = match &*pen {
+                Some(engine) => commit(disk, engine, batch),
+                None => Err(batch),
+            };
+            if let Err(batch) = written {
                 let failed = batch.into_iter().chain(jobs).collect();
-                return self.refuse(disk, failed, false);
+                return self.refuse(disk, &mut pen, failed, false);
             }
-            disk.wrote(batch.len(), batch.last().map_or(0, |job| job.number));
         }
     }
 
     /// Leaves the files to another process; `false`: for good.
-    fn let_go(&mut self, disk: &Disk) -> bool {
+    fn let_go(&self, disk: &Disk) -> bool {
         disk.wait_synced();
         // Dropping the engine syncs its journal.
-        self.engine = None;
+        *disk.pen.take() = None;
         drop(self.folder.mark(disk.written()));
         self.folder.unlock();
         if !disk.stay_away() {
             return false;
         }
         let locked = self.folder.relock().map_err(EngineError::Io);
+        let mut pen = disk.pen.take();
         match locked.and_then(|()| self.reopen(disk, false)) {
             Ok(engine) => {
-                self.engine = Some(engine);
+                *pen = Some(engine);
                 disk.resume();
                 disk.here_again();
                 self.local.opened_again();
@@ -166,7 +176,7 @@ impl Writer {
                 drop(disk.refuse(Vec::new()));
                 disk.here_again();
                 self.local.opened_again();
-                self.refuse(disk, Vec::new(), true);
+                self.refuse(disk, &mut pen, Vec::new(), true);
             }
         }
         true
@@ -174,18 +184,18 @@ impl Writer {
 
     /// Undoes what was not written, newest first, and comes back when the
     /// disk writes again.
-    fn refuse(&mut self, disk: &Disk, failed: Vec<Job>, all_in_doubt: bool) {
+    fn refuse(&self, disk: &Disk, pen: &mut Option<Engine>, failed: Vec<Job>, all_in_doubt: bool) {
         for job in disk.refuse(failed).into_iter().rev() {
             self.local.undo(job.change);
         }
         disk.undone();
         loop {
             // All handles go before the files are opened again.
-            self.engine = None;
+            *pen = None;
             let tried = self.folder.relock().and_then(|()| self.folder.try_writing());
             match tried.map_err(EngineError::Io).and_then(|()| self.reopen(disk, all_in_doubt)) {
                 Ok(engine) => {
-                    self.engine = Some(engine);
+                    *pen = Some(engine);
                     disk.resume();
                     tracing::info!("the disk takes pins again");
                     return;
@@ -214,8 +224,9 @@ impl Writer {
 
     /// Removes some of the pins that had ended at start. If the disk refuses,
     /// it will refuse the next pin, and be told of there.
-    fn remove_stale(&mut self) {
-        let Some(engine) = &self.engine else { return };
+    fn remove_stale(&mut self, disk: &Disk) {
+        let pen = disk.pen.take();
+        let Some(engine) = &*pen else { return };
         let some = self.stale.split_off(self.stale.len().saturating_sub(BATCH));
         // A key that is in the map again has a new record, or will have one
         // when this thread comes to it.
@@ -224,8 +235,9 @@ impl Writer {
     }
 
     /// Removes records of what is over anyway.
-    fn tidy(&self) {
-        let Some(engine) = &self.engine else { return };
+    fn tidy(&self, disk: &Disk) {
+        let pen = disk.pen.take();
+        let Some(engine) = &*pen else { return };
         let now = self.local.now();
         let mut over = Vec::new();
         for space in [Space::Ended, Space::Rests] {
@@ -242,6 +254,46 @@ impl Writer {
         }
         for ops in over.chunks(BATCH) {
             let _ = engine.commit(ops.iter().cloned(), false);
+        }
+    }
+}
+
+/// Sees to it that what a task has pushed is written: at once, by the task
+/// itself, where that takes no time; else by the writer's thread. To be called
+/// without locks.
+pub(super) fn see_to(disk: &Disk) {
+    match disk.pen.take_now() {
+        Taken::ByAnother => return,
+        Taken::Pen(pen) => write_now(disk, pen.as_ref()),
+        Taken::Not => {}
+    }
+    // Also what came while the pen was held.
+    if disk.has_queued() {
+        disk.wake_writer();
+    }
+}
+
+fn write_now(disk: &Disk, engine: Option<&Engine>) {
+    let Some(engine) = engine.filter(|engine| engine.is_calm()) else { return };
+    let Some(batch) = disk.queued(AT_ONCE).filter(|batch| !batch.is_empty()) else { return };
+    let begun = Instant::now();
+    match commit(disk, engine, batch) {
+        Ok(()) => disk.pen.took(begun.elapsed()),
+        Err(refused) => disk.hand_over(refused),
+    }
+}
+
+/// Writes a batch; gives it back if the disk refuses it. For whoever holds
+/// the pen.
+fn commit(disk: &Disk, engine: &Engine, batch: Vec<Job>) -> Result<(), Vec<Job>> {
+    match engine.commit(ops(&batch).into_iter(), disk.durability == Durability::Fsync) {
+        Ok(()) => {
+            disk.wrote(batch.len(), batch.last().map_or(0, |job| job.number));
+            Ok(())
+        }
+        Err(e) => {
+            tracing::error!(error = %e, "the disk refuses pins; new sessions fail until it takes them");
+            Err(batch)
         }
     }
 }

@@ -42,6 +42,9 @@ impl Learned {
         if self.ejected.is_some_and(|since| began <= since) {
             return; // what began before says nothing new
         }
+        if how == Dialled::Failed(Blame::Full) {
+            return; // it tells nothing of the exit
+        }
         let failed = match how {
             Dialled::Through | Dialled::Failed(Blame::Target | Blame::Token) => {
                 self.silent.clear();
@@ -53,7 +56,7 @@ impl Learned {
                 }
                 self.silent.len() >= EJECT_AFTER as usize
             }
-            Dialled::Failed(Blame::Exit) => true,
+            Dialled::Failed(Blame::Exit | Blame::Full) => true,
         };
         if !failed {
             (self.streak, self.ejected) = (0, None);

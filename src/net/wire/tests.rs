@@ -82,3 +82,17 @@ async fn a_kept_wire_is_stale_once_anything_came() {
     drop(far);
     assert!(near.is_stale());
 }
+
+#[tokio::test]
+async fn nagle_is_off_before_it_could_hold_anything_back() {
+    for (first, then) in [(ONE_SEGMENT, false), (ONE_SEGMENT + 1, true)] {
+        let (near, _far) = tcp_pair().await;
+        let Kind::Tcp(tcp) = near.kind else { unreachable!() };
+        tcp.set_nodelay(false).unwrap();
+        let mut wire = Wire::dialled(tcp);
+        wire.write_all(&vec![b'x'; first]).await.unwrap();
+        assert_eq!(wire.tcp().unwrap().nodelay().unwrap(), then, "after {first} bytes");
+        wire.write_all(b"x").await.unwrap();
+        assert!(wire.tcp().unwrap().nodelay().unwrap());
+    }
+}

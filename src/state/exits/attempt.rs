@@ -86,6 +86,11 @@ impl Attempt {
     /// The dial failed, by whose doing the caller knows. `target` is what was
     /// dialled.
     pub fn failed(mut self, blame: Blame, fault: &Fault, target: &Target, now: Timestamp) -> After {
+        if blame == Blame::Full {
+            // It tells nothing of how the exit is: as if it had not been tried.
+            let ejected_until = locked(&self.live.health).health.ejected_until();
+            return After { ejected_until, ..After::default() };
+        }
         if blame == Blame::Target {
             self.live.tally.target_failed.fetch_add(1, Relaxed);
         } else {
@@ -94,7 +99,7 @@ impl Attempt {
             locked(&self.live.health).last_failure = Some(last);
         }
         match blame {
-            Blame::Target => self.report(Outcome::TargetFailed, now),
+            Blame::Target | Blame::Full => self.report(Outcome::TargetFailed, now),
             Blame::Exit => self.report(Outcome::ExitFailed, now),
             Blame::Silence => {
                 let mut hash = DefaultHasher::new();
