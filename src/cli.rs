@@ -6,6 +6,7 @@
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use base64::Engine as _;
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::admit::password;
 use crate::admit::users::Users;
+use crate::clock::SystemClock;
 use crate::config::{self, Config, ConfigSource, SchemaKind};
 use crate::core::code::Code;
 use crate::core::fault::Fault;
@@ -22,6 +24,7 @@ use crate::gateway::{self, StartError};
 mod demo;
 mod explain;
 mod run;
+mod token;
 
 /// Run-time failure.
 const FAILED: u8 = 1;
@@ -82,6 +85,8 @@ enum Command {
         #[arg(value_name = "USERNAME[:PASSWORD]", allow_hyphen_values = true)]
         credential: String,
     },
+    /// Makes a token (JWT) for a user, or a key to sign tokens with.
+    Token(token::TokenArguments),
     /// Shows stickiness, rotation, failover and a restart on loopback.
     Demo,
 }
@@ -102,6 +107,7 @@ pub fn main() -> ExitCode {
         Some(Command::Schema { of }) => print(&schema(of)),
         Some(Command::HashPassword) => hash_password(),
         Some(Command::Explain { config, json, credential }) => explained(config, json, &credential),
+        Some(Command::Token(arguments)) => token::token(&arguments),
         Some(Command::Demo) => run::runtime().and_then(|runtime| runtime.block_on(demo::demo())),
     };
     match done {
@@ -212,7 +218,8 @@ fn wrong_secret(config: &Config, credential: &str) -> anyhow::Result<Option<Faul
     if !credential.contains(':') {
         return Ok(None);
     }
-    let users = Users::new(&gateway::entries(config), 0);
+    let users = Users::new(0, Arc::default(), Arc::new(SystemClock::new()));
+    users.replace(&gateway::entries(config), config.tokens.as_ref());
     let field = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(credential));
     let here = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
     let proven = run::runtime()?.block_on(users.prove(Some(field.as_bytes()), here));

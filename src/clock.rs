@@ -123,6 +123,11 @@ pub(crate) fn monotonic_us() -> u64 {
     u64::try_from(reading.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// How long the process has kept processors busy.
+pub(crate) fn process_cpu() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).unwrap_or_default()
+}
+
 /// Since the Unix epoch; a wall clock before it counts as the epoch.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
 fn wall() -> Duration {

@@ -6,11 +6,14 @@
 //! which nothing is accepted for a moment ([`Drain::pause`]).
 //! Must not know: what is drained, or for how long one waits.
 
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Poll, Waker};
 
 use tokio::sync::watch;
-
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -18,6 +21,8 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 /// The gateway's shutdown, as everyone sees it. Clones are one shutdown.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Drain {
+    /// How far it is: to look at, the tokens are too dear.
+    step: Arc<AtomicU8>,
     begun: CancellationToken,
     /// [`Self::begun`], or handed over: to wait for both at once.
     leaves: CancellationToken,
@@ -60,6 +65,10 @@ pub(crate) enum Door {
     Closing,
 }
 
+/// Steps of [`Drain::step`].
+const BEGUN: u8 = 1;
+const FORCED: u8 = 2;
+
 /// Held by whatever the end must wait for: a connection, for instance.
 #[derive(Debug)]
 #[must_use = "what is not held is not waited for"]
@@ -75,6 +84,7 @@ impl Drain {
 
     /// Take nothing new; what is under way may go on. Again: no change.
     pub(crate) fn begin(&self) {
+        self.step.fetch_max(BEGUN, Ordering::AcqRel);
         self.begun.cancel();
         self.leaves.cancel();
         self.alive.close();
@@ -82,13 +92,14 @@ impl Drain {
 
     /// Drop what is still there. Begins, too, if that was not yet done.
     pub(crate) fn force(&self) {
+        self.step.fetch_max(FORCED, Ordering::AcqRel);
         self.begin();
         self.forced.cancel();
     }
 
     /// Whether nothing new is to be taken.
     pub(crate) fn is_begun(&self) -> bool {
-        self.begun.is_cancelled()
+        self.step.load(Ordering::Acquire) >= BEGUN
     }
 
     /// Ready once [`Self::begin`] was called, however long ago.
@@ -99,6 +110,28 @@ impl Drain {
     /// Ready once [`Self::force`] was called, however long ago.
     pub(crate) async fn forced(&self) {
         self.forced.cancelled().await;
+    }
+
+    /// Does the work unless [`Self::force`] is called, or was; then the work is
+    /// dropped where it stands. It costs next to nothing, however often the
+    /// work is woken. (The work is made here: a future that came from outside
+    /// would take up its place twice, once as it came and once as it runs.)
+    pub(crate) async fn unless_forced<F: Future>(&self, work: impl FnOnce() -> F) -> Option<F::Output> {
+        let (mut work, mut forced) = (pin!(work()), pin!(self.forced.cancelled()));
+        let mut told: Option<Waker> = None;
+        poll_fn(|cx| {
+            if self.step.load(Ordering::Acquire) >= FORCED {
+                return Poll::Ready(None);
+            }
+            if !told.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                if forced.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(None);
+                }
+                told = Some(cx.waker().clone());
+            }
+            work.as_mut().poll(cx).map(Some)
+        })
+        .await
     }
 
     /// Nothing is accepted for a moment; what comes waits with the kernel.
@@ -202,8 +235,6 @@ impl Drain {
 
 #[cfg(test)]
 mod tests {
-    use std::future::Future;
-
     use super::*;
 
     /// Whether the future is ready at its first poll.
@@ -229,6 +260,16 @@ mod tests {
     }
 
     #[test]
+    fn work_is_done_unless_it_is_forced_to_end() {
+        let drain = Drain::new();
+        drain.begin();
+        assert!(ready(drain.unless_forced(async || ())));
+        assert!(!ready(drain.unless_forced(std::future::pending::<()>)));
+        drain.force();
+        assert!(ready(drain.unless_forced(std::future::pending::<()>)));
+    }
+
+    #[test]
     fn force_begins_too() {
         let drain = Drain::new();
         drain.clone().force();
@@ -242,6 +283,8 @@ mod tests {
             let (drain, guard) = (drain.clone(), drain.guard());
             async move {
                 drain.begun().await;
+                assert_eq!(drain.unless_forced(std::future::pending::<()>).await, None);
+                assert_eq!(drain.unless_forced(async || ()).await, None, "at once");
                 drain.forced().await;
                 drop(guard);
             }

@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 
 use crate::admin;
 use crate::admit::limits::Connections;
+use crate::admit::limits::tabs::Tabs;
 use crate::admit::users::{Entry, Users};
 use crate::clock::{Clock, SystemClock};
 use crate::config::watch::Watch;
@@ -32,6 +33,8 @@ use crate::steer::reload::{Asked, reloads};
 use crate::store::StoreError;
 
 mod birth;
+mod counts;
+mod day;
 mod demo_user;
 mod listeners;
 mod probes;
@@ -42,7 +45,10 @@ mod upgrade;
 
 pub(crate) use birth::Birth;
 use birth::Image;
+use day::DayKeeper;
 use listeners::{Listeners, Socket};
+use reload::Watching;
+use state::Ledger;
 
 /// How often forgotten clients' failures are dropped.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -62,6 +68,8 @@ struct Inner {
     /// As it is in force: what a reload can change of it may be replaced.
     config: ArcSwap<Config>,
     shared: Arc<Shared>,
+    day: Arc<DayKeeper>,
+    exits: Arc<Exits>,
     steering: Arc<Steering>,
     sockets: Vec<Socket>,
     manager: Arc<Manager>,
@@ -111,28 +119,32 @@ impl Gateway {
         let loaded = config::load_pools(&config)?;
         warn_of(&loaded.warnings);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let exits = Arc::new(Exits::default());
+        let (exits, tabs) = (Arc::new(Exits::default()), Arc::new(Tabs::default()));
         let instruments = Arc::new(Instruments::default());
+        let counts = || Ledger::new(&exits, &tabs, &instruments);
         let Birth { sockets, predecessor, manager, watchdog, image } = birth;
         let (kept, mut listeners) = match &predecessor {
             None => {
-                let kept = state::open(&config, &clock, &exits, &instruments).await?;
+                let kept = state::open(&config, &clock, counts()).await?;
                 (kept, Listeners::bind(&config, sockets, true)?)
             }
             // What may fail comes before the old process stops for us.
             Some(predecessor) => {
                 let listeners = Listeners::bind(&config, sockets, false)?;
                 predecessor.state().await?;
-                (state::open(&config, &clock, &exits, &instruments).await?, listeners)
+                (state::open(&config, &clock, counts()).await?, listeners)
             }
         };
+        let day = DayKeeper::open(state::folder(&config).as_deref(), &tabs, clock.now());
         let (entries, demo) = users(&config)?;
+        let users = Users::new(config.limits.auth_failures_per_minute, tabs, clock.clone());
+        users.replace(&entries, config.tokens.as_ref());
         let resolver = Resolver::system()
             .map_err(|error| StartError::Listen(format!("names cannot be resolved: {error}")))?;
         let shared = Arc::new(Shared {
-            users: Arc::new(Users::new(&entries, config.limits.auth_failures_per_minute)),
+            users: Arc::new(users),
             connections: Connections::new(config.limits.connections, config.limits.connections_per_client),
-            state: Arc::new(InForce::new(loaded.pools, exits, kept.switches.clone(), clock.now())),
+            state: Arc::new(InForce::new(loaded.pools, exits.clone(), kept.switches.clone(), clock.now())),
             store: kept.store.clone(),
             dialer: Dialer::new(Arc::new(resolver)),
             clock,
@@ -142,11 +154,15 @@ impl Gateway {
             instruments,
             settings: settings(&config),
         });
+        let watch =
+            Watching { pools: Watch::new(loaded.watched), config: Watch::new(config.watched().clone()) };
         let (reloads, asked) = reloads();
         let steering = Arc::new(kept.steering(&shared, reloads));
         let inner = Arc::new(Inner {
             config: ArcSwap::from_pointee(config),
             shared,
+            day: Arc::new(day),
+            exits,
             steering,
             sockets: std::mem::take(&mut listeners.all),
             manager,
@@ -156,7 +172,7 @@ impl Gateway {
         });
         let (addresses, doors, left) =
             (listeners.addresses(), listeners.doors(), listeners.left.split_off(0));
-        inner.spawn(listeners, Watch::new(loaded.watched), asked, watchdog);
+        inner.spawn(listeners, watch, asked, watchdog);
         match predecessor {
             None => inner.is_service(),
             Some(predecessor) => {
@@ -195,6 +211,7 @@ pub(crate) fn entries(config: &Config) -> Vec<Entry> {
         account: user.account(),
         password: user.password.as_written().clone(),
         clients: user.clients.clone().unwrap_or_default(),
+        limits: user.limits,
     };
     config.users.iter().map(entry).collect()
 }
@@ -202,7 +219,7 @@ pub(crate) fn entries(config: &Config) -> Vec<Entry> {
 /// The configured users; without any, one with a secret of its own.
 fn users(config: &Config) -> Result<(Vec<Entry>, Option<Secret>), StartError> {
     let mut entries = entries(config);
-    if !entries.is_empty() {
+    if !entries.is_empty() || config.tokens.is_some() {
         return Ok((entries, None));
     }
     let secret = demo_user::secret(state::folder(config).as_deref())
@@ -212,7 +229,13 @@ fn users(config: &Config) -> Result<(Vec<Entry>, Option<Secret>), StartError> {
 }
 
 impl Inner {
-    fn spawn(self: &Arc<Self>, listeners: Listeners, watch: Watch, asked: Asked, watchdog: Option<Duration>) {
+    fn spawn(
+        self: &Arc<Self>,
+        listeners: Listeners,
+        watch: Watching,
+        asked: Asked,
+        watchdog: Option<Duration>,
+    ) {
         for (listener, door) in listeners.clients {
             log_listening(&listener, "http");
             let shared = self.shared.clone();
@@ -242,6 +265,9 @@ impl Inner {
         }
         let shared = self.shared.clone();
         self.until_end(async move { shared.store.keep().await });
+        if self.shared.store.is_shared() {
+            self.until_end(counts::keep(self.shared.clone(), self.exits.clone()));
+        }
         let shared = self.shared.clone();
         self.until_end(async move {
             let mut tick = tokio::time::interval(SWEEP);
@@ -252,6 +278,7 @@ impl Inner {
         });
         let inner = self.clone();
         self.until_end(async move { inner.watch(watch, asked).await });
+        self.until_end(self.clone().mind_limits());
         self.until_end(self.clone().probe_exits());
     }
 
@@ -281,6 +308,7 @@ impl Inner {
         drain.force();
         drain.all_gone().await;
         self.shared.store.close().await;
+        self.keep_day().await;
         tracing::info!("stopped");
         self.ended.cancel();
     }

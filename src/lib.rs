@@ -54,3 +54,53 @@ pub mod store;
 
 pub use config::{Config, ConfigSource, Finding, Findings};
 pub use gateway::{Gateway, Running, StartError};
+
+/// What benches measure of modules that are nobody else's business.
+#[doc(hidden)]
+pub mod measured {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use crate::admit::users::{Entry, Users};
+    use crate::clock::SystemClock;
+    use crate::config::{self, Config, ConfigSource};
+    use crate::core::ask::Account;
+    use crate::core::limits::UserLimits;
+    use crate::core::pool::{Affinity, Pools, SessionBounds};
+    use crate::core::secret::Secret;
+
+    /// One user with a plain password.
+    pub struct User(Users);
+
+    impl User {
+        /// Who may use all pools from anywhere.
+        pub fn new(name: &str, password: &str) -> Self {
+            let account = Account {
+                name: name.into(),
+                pools: None,
+                default_pool: None,
+                sessions: SessionBounds::default(),
+                affinity: Affinity::None,
+            };
+            let limits = UserLimits::default();
+            let entry = Entry { account, password: Secret::new(password), clients: Vec::new(), limits };
+            let users = Users::new(30, Arc::default(), Arc::new(SystemClock::new()));
+            users.replace(&[entry], None);
+            Self(users)
+        }
+
+        /// Whether the value of a `Proxy-Authorization` field proves it.
+        pub fn is_proven_by(&self, field: &[u8]) -> bool {
+            let proof = std::pin::pin!(self.0.prove(Some(field), [192, 0, 2, 1].into()));
+            let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
+            matches!(proof.poll(&mut nobody), std::task::Poll::Ready(Ok(_)))
+        }
+    }
+
+    /// The pools of a folder, with every default; none where they are wrong.
+    pub fn load_pools(folder: &Path) -> Pools {
+        let source = ConfigSource { pools: Some(folder.to_owned()), ..ConfigSource::default() };
+        let loaded = Config::load(&source).and_then(|(config, _)| config::load_pools(&config));
+        loaded.map(|loaded| loaded.pools).unwrap_or_default()
+    }
+}

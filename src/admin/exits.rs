@@ -215,7 +215,7 @@ pub(super) async fn list(
     let pools = snapshot.pools().iter().filter(|pool| filters[0].is_none_or(|name| name == &*pool.name));
     // One more than is shown tells whether there are more.
     let mut first = BTreeSet::<&ExitName>::new();
-    for exit in pools.flat_map(|pool| &pool.exits) {
+    for exit in pools.flat_map(|pool| pool.exits.iter()) {
         let late = first.len() > limit && first.last().is_some_and(|last| exit.name > **last);
         if late || after.as_ref().is_some_and(|after| exit.name <= *after) {
             continue;

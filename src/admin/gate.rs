@@ -2,16 +2,21 @@
 //!
 //! Owns: the token, and what keeps a page in somebody's browser from asking
 //! in its place: `Host` (DNS rebinding) and `Origin` (requests across sites).
+//! The token comes as `Bearer`, or as the password of `Basic`, with any name:
+//! so a browser asks for it, keeps it and sends it by itself.
 //! Must not know: what is asked.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
+use axum::http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN, WWW_AUTHENTICATE};
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, Method};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 
 use super::problem::{Kind, Problem};
 use crate::core::secret::Secret;
@@ -59,22 +64,49 @@ impl Gate {
             let detail = "send the token of the configuration as one field Authorization: Bearer";
             return Err(Problem::new(Kind::TokenRequired, detail));
         };
-        let (scheme, sent) = field.as_bytes().split_at_checked(7).unwrap_or_default();
-        let sent = blake3::hash(sent.trim_ascii());
+        let sent = token(field.as_bytes()).map(|sent| blake3::hash(&sent));
         // The comparison of digests takes the same time for all of them.
-        match self.token {
-            Some(token) if scheme.eq_ignore_ascii_case(b"bearer ") && sent == token => Ok(()),
+        match (self.token, sent) {
+            (Some(token), Some(sent)) if sent == token => Ok(()),
             _ => Err(Problem::new(Kind::TokenWrong, "send the token that the configuration has under admin")),
         }
     }
+}
+
+/// The token in a field `Authorization`.
+fn token(field: &[u8]) -> Option<Cow<'_, [u8]>> {
+    let at = field.iter().position(|b| *b == b' ')?;
+    let (scheme, sent) = (&field[..at], field[at..].trim_ascii());
+    if scheme.eq_ignore_ascii_case(b"bearer") {
+        return Some(sent.into());
+    }
+    if !scheme.eq_ignore_ascii_case(b"basic") {
+        return None;
+    }
+    let mut pair = STANDARD.decode(sent).ok()?;
+    let colon = pair.iter().position(|b| *b == b':')?;
+    Some(pair.split_off(colon + 1).into())
 }
 
 /// Lets a request through, or answers why not.
 pub(super) async fn gate(State(gate): State<Gate>, request: Request, next: Next) -> Response {
     match gate.check(&request) {
         Ok(()) => next.run(request).await,
-        Err(problem) => problem.into_response(),
+        Err(problem) => {
+            let page = is_page(request.uri().path());
+            let mut response = problem.into_response();
+            if page && response.status() == StatusCode::UNAUTHORIZED {
+                let asks = HeaderValue::from_static("Basic realm=\"moorgate\", charset=\"UTF-8\"");
+                response.headers_mut().append(WWW_AUTHENTICATE, asks);
+            }
+            response
+        }
     }
+}
+
+/// What a person's browser opens: only there is it to ask for a password.
+fn is_page(path: &str) -> bool {
+    path == "/" || path.starts_with("/page/")
 }
 
 /// A page that has its own name resolve to loopback sends that name.
@@ -187,10 +219,21 @@ mod tests {
             let path = "GET /v1/pools";
             check(&gate, path, &[host, bearer("Bearer s3cret")], None);
             check(&gate, path, &[host, bearer("bearer  s3cret ")], None);
+            check(&gate, path, &[host, bearer("Basic YW55Ym9keTpzM2NyZXQ=")], None);
+            check(&gate, path, &[host, bearer("basic OnMzY3JldA==")], None);
             let missing = if local { Kind::HostForbidden } else { Kind::TokenRequired };
             check(&gate, path, &[host], Some(missing));
             let wrong = if local { Kind::HostForbidden } else { Kind::TokenWrong };
-            for token in ["Bearer s3cre", "Bearer s3crett", "Bearer", "Basic s3cret", "s3cret", ""] {
+            for token in [
+                "Bearer s3cre",
+                "Bearer s3crett",
+                "Bearer",
+                "Basic s3cret",
+                "Basic czNjcmV0",
+                "Basic YTpz",
+                "s3cret",
+                "",
+            ] {
                 check(&gate, path, &[host, bearer(token)], Some(wrong));
             }
             let localhost = ("host", "localhost");

@@ -33,7 +33,9 @@ mod asks;
 mod events;
 mod exits;
 mod gate;
+mod metrics;
 mod openapi;
+mod page;
 mod pools;
 mod problem;
 mod sessions;
@@ -69,8 +71,11 @@ pub(crate) fn serve(
 
 fn routes(desk: Arc<Desk>, gate: Gate) -> Router {
     Router::new()
+        .route("/", get(page::index))
+        .route("/page/{name}", get(page::file))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics::scrape))
         .route("/openapi.json", get(openapi::document))
         .route("/v1/pools", get(pools::list))
         .route("/v1/reload", post(pools::reload))

@@ -165,7 +165,7 @@ pub(super) async fn one(
     Asked(Nothing {}): Asked<Nothing>,
 ) -> Result<Json<Session>, Problem> {
     let key = key(&text)?;
-    Ok(Json(Session::new(key, &desk.steering.session(key)?, &desk.steering)))
+    Ok(Json(Session::new(key, &desk.steering.session(key).await?, &desk.steering)))
 }
 
 /// Ends a session: its next request makes a new pin. Open tunnels go on. The

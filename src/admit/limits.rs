@@ -1,8 +1,17 @@
 //! What a client may use up.
 //!
 //! Owns: how many connections there may be, in all and for each client, and
-//! the guards that give them back.
+//! the guards that give them back; below it what one user may use up: [`tab`]
+//! counts it, [`tabs`] has one for each user.
 //! Must not know: what a connection is used for.
+
+pub(crate) mod day;
+pub(crate) mod ending;
+mod purse;
+mod rate;
+pub(crate) mod seats;
+pub(crate) mod tab;
+pub(crate) mod tabs;
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! Who may enter: users, secrets, limits.
+//! Who may enter: users, secrets, tokens, limits.
 //!
 //! Owns: the proof of a caller and the guards for what it uses up.
 //! Must not know: targets, exits.
@@ -6,4 +6,5 @@
 pub(crate) mod limits;
 pub(crate) mod password;
 pub(crate) mod throttle;
+pub(crate) mod tokens;
 pub(crate) mod users;

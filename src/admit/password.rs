@@ -119,10 +119,15 @@ impl Verifier {
         }
     }
 
-    /// The form in which a configured password is kept.
-    pub(crate) fn store(&self, password: &Secret) -> Stored {
+    /// The form in which a configured password is kept. What was verified by
+    /// the one `before` counts if it is the same.
+    pub(crate) fn store(&self, password: &Secret, before: Option<&Stored>) -> Stored {
         if is_phc(password.expose()) {
-            Stored::Phc { phc: password.expose().into(), verified: ArcSwapOption::empty() }
+            let verified = match before {
+                Some(Stored::Phc { phc, verified }) if **phc == *password.expose() => verified.load_full(),
+                _ => None,
+            };
+            Stored::Phc { phc: password.expose().into(), verified: ArcSwapOption::new(verified) }
         } else {
             Stored::Plain(self.digest(password.expose()))
         }
@@ -249,7 +254,7 @@ mod tests {
         let phc = hash(&Secret::new("p@s:s")).unwrap();
         assert!(phc.starts_with("$argon2id$"));
         for password in ["p@s:s", &phc] {
-            let stored = verifier.store(&Secret::new(password));
+            let stored = verifier.store(&Secret::new(password), None);
             assert!(verify(&verifier, &stored, "p@s:s").await);
             assert!(verify(&verifier, &stored, "p@s:s").await);
             assert!(!verify(&verifier, &stored, "p@s:S").await);
@@ -261,19 +266,24 @@ mod tests {
     #[tokio::test]
     async fn a_verified_secret_is_remembered() {
         let verifier = Verifier::new();
-        let stored = verifier.store(&Secret::new(hash(&Secret::new("right")).unwrap()));
+        let stored = verifier.store(&Secret::new(hash(&Secret::new("right")).unwrap()), None);
         assert!(verify(&verifier, &stored, "right").await);
         let Stored::Phc { verified, .. } = &stored else { panic!("not taken for a PHC string") };
         assert!(verified.load().is_some());
         verifier.checks.close();
         assert!(verify(&verifier, &stored, "right").await, "needed another check");
+        let Stored::Phc { phc, .. } = &stored else { panic!("not taken for a PHC string") };
+        let same = verifier.store(&Secret::new(&**phc), Some(&stored));
+        assert!(verify(&verifier, &same, "right").await, "a reload forgot it");
+        let other = verifier.store(&Secret::new(hash(&Secret::new("right")).unwrap()), Some(&stored));
+        assert!(!verify(&verifier, &other, "right").await, "another hash needs another check");
         assert!(!verify(&verifier, &stored, "wrong").await);
     }
 
     #[tokio::test]
     async fn memory_of_checks_is_used_again_and_given_back() {
         let verifier = Verifier::new();
-        let stored = verifier.store(&Secret::new(hash(&Secret::new("right")).unwrap()));
+        let stored = verifier.store(&Secret::new(hash(&Secret::new("right")).unwrap()), None);
         for _ in 0..3 {
             assert!(!verify(&verifier, &stored, "wrong").await);
             assert_eq!(verifier.scratch.idle().len(), 1);
@@ -292,7 +302,8 @@ mod tests {
             let argon = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
             Secret::new(argon.hash_password(b"right").unwrap().to_string())
         };
-        let users = [&with(64), &with(128), &with(64), &Secret::new("plain")].map(|p| verifier.store(p));
+        let users =
+            [&with(64), &with(128), &with(64), &Secret::new("plain")].map(|p| verifier.store(p, None));
         let cost = Cost::of(users.iter());
         assert_eq!(cost.0.len(), 2, "one for each setting");
         // With no check to be had, what wants one is found out.
@@ -306,7 +317,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn suspects_do_not_take_the_turn_of_others() {
         let verifier = Verifier::new();
-        let stored = verifier.store(&Secret::new(hash(&Secret::new("right")).unwrap()));
+        let stored = verifier.store(&Secret::new(hash(&Secret::new("right")).unwrap()), None);
         let cost = Cost::of([&stored].into_iter());
         let verify = |standing| verifier.verify(Some(&stored), "wrong", &cost, standing);
         let _checked = verifier.suspects.clone().acquire_owned().await.unwrap();

@@ -1,6 +1,7 @@
 //! From a `Proxy-Authorization` field to a proven caller.
 //!
-//! Owns: the accounts in force, Basic credentials (RFC 7617), who is let in.
+//! Owns: the accounts in force, Basic and Bearer credentials (RFC 7617, RFC
+//! 6750), who is let in.
 //! Must not know: what a caller asks for.
 
 use std::collections::HashMap;
@@ -14,13 +15,22 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use ipnet::IpNet;
 
+use super::limits::tab::{InUse, Tab};
+use super::limits::tabs::Tabs;
 use super::password::{Cost, Standing, Stored, Verifier};
 use super::throttle::Throttle;
+use super::tokens::{Grant, Tokens, is_token};
+use crate::clock::Clock;
+use crate::config::tokens::Tokens as TokenConfig;
 use crate::core::ask::Account;
 use crate::core::code::Code;
 use crate::core::fault::Fault;
+use crate::core::limits::UserLimits;
+use crate::core::pool::{Affinity, SessionBounds};
 use crate::core::secret::Secret;
+use crate::core::session::UserName;
 use crate::core::username::split_user;
+use crate::store::days::DayBytes;
 
 /// A user as configured.
 #[derive(Clone, Debug)]
@@ -31,19 +41,23 @@ pub(crate) struct Entry {
     pub(crate) password: Secret,
     /// Where it may come from; empty: from anywhere.
     pub(crate) clients: Vec<IpNet>,
+    /// What it may use up.
+    pub(crate) limits: UserLimits,
 }
 
 struct User {
     account: Arc<Account>,
     secret: Stored,
     clients: Vec<IpNet>,
+    tab: Arc<Tab>,
 }
 
 /// Every account in force: a snapshot.
 #[derive(Default)]
 struct Accounts {
-    by_name: HashMap<Arc<str>, User>,
+    by_name: HashMap<UserName, User>,
     cost: Cost,
+    tokens: Option<Arc<Tokens>>,
 }
 
 /// Proves callers.
@@ -51,6 +65,19 @@ pub(crate) struct Users {
     accounts: ArcSwap<Accounts>,
     verifier: Verifier,
     throttle: Throttle,
+    tabs: Arc<Tabs>,
+    clock: Arc<dyn Clock>,
+}
+
+/// A user, and what it uses.
+#[derive(Debug)]
+pub(crate) struct Used {
+    /// Its name.
+    pub(crate) name: UserName,
+    /// Its account, if it is configured.
+    pub(crate) account: Option<Arc<Account>>,
+    /// What it uses now.
+    pub(crate) in_use: InUse,
 }
 
 /// A caller that was proven.
@@ -60,39 +87,49 @@ pub(crate) struct Caller {
     pub(crate) account: Arc<Account>,
     /// What followed the user's name in the username: its parameters.
     pub(crate) tail: Box<str>,
+    /// What its user uses.
+    pub(crate) tab: Arc<Tab>,
+    /// What its token grants, where it has one.
+    pub(crate) grant: Option<Arc<Grant>>,
 }
 
 impl Users {
-    /// With so many wrong credentials a minute for each client network.
-    pub(crate) fn new(entries: &[Entry], failures_per_minute: u32) -> Self {
-        let users = Self {
+    /// With so many wrong credentials a minute for each client network; no
+    /// user yet.
+    pub(crate) fn new(failures_per_minute: u32, tabs: Arc<Tabs>, clock: Arc<dyn Clock>) -> Self {
+        Self {
             accounts: ArcSwap::default(),
             verifier: Verifier::new(),
             throttle: Throttle::new(failures_per_minute),
-        };
-        users.replace(entries);
-        users
+            tabs,
+            clock,
+        }
     }
 
-    /// Puts other users in force.
-    pub(crate) fn replace(&self, entries: &[Entry]) {
+    /// Puts other users and tokens in force. What stays the same goes on: what
+    /// a user has used up, what was verified. A user that is gone is cut off.
+    /// Not to be called by two at a time.
+    pub(crate) fn replace(&self, entries: &[Entry], tokens: Option<&Arc<TokenConfig>>) {
+        let before = self.accounts.load_full();
         let user = |entry: &Entry| User {
             account: Arc::new(entry.account.clone()),
-            secret: self.verifier.store(&entry.password),
+            secret: self
+                .verifier
+                .store(&entry.password, before.by_name.get(&entry.account.name).map(|user| &user.secret)),
             clients: entry.clients.clone(),
+            tab: self.tabs.of(&entry.account.name),
         };
         let by_name: HashMap<_, _> =
             entries.iter().map(|entry| (entry.account.name.clone(), user(entry))).collect();
         let cost = Cost::of(by_name.values().map(|user| &user.secret));
-        self.accounts.store(Arc::new(Accounts { by_name, cost }));
-    }
-
-    /// Every account in force, by name.
-    pub(crate) fn accounts(&self) -> Vec<Arc<Account>> {
-        let accounts = self.accounts.load();
-        let mut all: Vec<_> = accounts.by_name.values().map(|user| user.account.clone()).collect();
-        all.sort_by(|a, b| a.name.cmp(&b.name));
-        all
+        let tokens = tokens.map(|config| match &before.tokens {
+            Some(known) if *known.config() == **config => known.clone(),
+            _ => Arc::new(Tokens::new(config.clone())),
+        });
+        let any_user = tokens.as_ref().is_some_and(|tokens| tokens.config().any_user);
+        self.accounts.store(Arc::new(Accounts { by_name, cost, tokens }));
+        let limits = entries.iter().map(|entry| (&entry.account.name, entry.limits));
+        self.tabs.configure(limits, any_user);
     }
 
     /// Proves the caller by the value of its `Proxy-Authorization` field.
@@ -106,8 +143,37 @@ impl Users {
             return Err(Fault::new(Code::AuthRequired, detail));
         };
         let accounts = self.accounts.load_full();
-        let Some(credential) = credential(field) else { return Err(self.wrong(client)) };
-        let username = credential.username.as_str();
+        match Credential::read(field) {
+            None => Err(self.wrong(client)),
+            Some(Credential::Bearer(token)) => {
+                let grant = self.grant(&accounts, &token);
+                let caller = grant.and_then(|grant| self.granted(&accounts, &grant, "", client));
+                caller.unwrap_or_else(|| Err(self.wrong(client)))
+            }
+            Some(Credential::Basic { username, secret }) => {
+                self.prove_basic(&accounts, &username, &secret, client).await
+            }
+        }
+    }
+
+    async fn prove_basic(
+        &self,
+        accounts: &Accounts,
+        username: &str,
+        secret: &Secret,
+        client: IpAddr,
+    ) -> Result<Caller, Fault> {
+        // A secret may look like a token and be none; so a token that is worth
+        // nothing costs what every wrong secret costs, whoever the user is.
+        if is_token(secret.expose())
+            && let Some(grant) = self.grant(accounts, secret)
+            && let Some((name, tail)) =
+                split_user(username, |name| *name == *grant.user || accounts.by_name.contains_key(name))
+            && *name == *grant.user
+            && let Some(caller) = self.granted(accounts, &grant, tail, client)
+        {
+            return caller;
+        }
         let found = split_user(username, |name| accounts.by_name.contains_key(name))
             .and_then(|(name, tail)| Some((accounts.by_name.get(name)?, tail)));
         let standing = match self.throttle.is_spent(client) {
@@ -115,13 +181,38 @@ impl Users {
             false => Standing::Good,
         };
         let stored = found.map(|(user, _)| &user.secret);
-        let secret = credential.secret.expose();
-        let verified = self.verifier.verify(stored, secret, &accounts.cost, standing).await;
+        let verified = self.verifier.verify(stored, secret.expose(), &accounts.cost, standing).await;
         let Ok(right) = verified else { return Err(no_turn()) };
         match found {
             Some((user, tail)) if right => user.admit(tail, client),
             _ => Err(self.wrong(client)),
         }
+    }
+
+    /// What a token grants by the wall clock, which whoever signed it has.
+    fn grant(&self, accounts: &Accounts, token: &Secret) -> Option<Arc<Grant>> {
+        accounts.tokens.as_ref()?.grant(token.expose(), self.clock.wall())
+    }
+
+    /// The caller that a token makes; `None`: its user is unknown here.
+    fn granted(
+        &self,
+        accounts: &Accounts,
+        grant: &Arc<Grant>,
+        tail: &str,
+        client: IpAddr,
+    ) -> Option<Result<Caller, Fault>> {
+        let caller = match accounts.by_name.get(&grant.user) {
+            Some(user) => user.admit(tail, client),
+            None if accounts.tokens.as_ref()?.config().any_user => Ok(Caller {
+                account: Arc::new(guest(&grant.user)),
+                tail: tail.into(),
+                tab: self.tabs.of(&grant.user),
+                grant: None,
+            }),
+            None => return None,
+        };
+        Some(caller.map(|caller| Caller { grant: Some(grant.clone()), ..caller }))
     }
 
     fn wrong(&self, client: IpAddr) -> Fault {
@@ -133,6 +224,45 @@ impl Users {
     pub(crate) fn sweep(&self) {
         self.throttle.sweep();
         self.verifier.sweep();
+        self.tabs.sweep(self.clock.now());
+        if let Some(tokens) = &self.accounts.load().tokens {
+            tokens.sweep(self.clock.wall());
+        }
+    }
+
+    /// Ends what is to be ended by now; to be called every second or so.
+    pub(crate) fn tick(&self) {
+        self.tabs.tick(self.clock.now());
+    }
+
+    /// What users have moved today, to be kept.
+    pub(crate) fn moved(&self) -> DayBytes {
+        self.tabs.moved(self.clock.now())
+    }
+
+    /// Every user, by name: those that are configured, and others that use
+    /// something.
+    pub(crate) fn usage(&self) -> Vec<Used> {
+        let accounts = self.accounts.load();
+        let used = |(name, in_use)| {
+            let account = accounts.by_name.get(&name).map(|user: &User| user.account.clone());
+            Used { name, account, in_use }
+        };
+        let mut all: Vec<_> = self.tabs.in_use(self.clock.now()).into_iter().map(used).collect();
+        all.retain(|used| used.account.is_some() || used.in_use.is_any());
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all
+    }
+}
+
+/// A user of which only a token knows: any pool, no limits but the token's.
+fn guest(name: &UserName) -> Account {
+    Account {
+        name: name.clone(),
+        pools: None,
+        default_pool: None,
+        sessions: SessionBounds::default(),
+        affinity: Affinity::None,
     }
 }
 
@@ -148,14 +278,14 @@ impl User {
             let detail = format!("{client} is not among the client addresses of this user");
             return Err(Fault::new(Code::ClientForbidden, detail));
         }
-        Ok(Caller { account: self.account.clone(), tail: tail.into() })
+        Ok(Caller { account: self.account.clone(), tail: tail.into(), tab: self.tab.clone(), grant: None })
     }
 }
 
 /// What the credential of a request says.
-struct Credential {
-    username: String,
-    secret: Secret,
+enum Credential {
+    Basic { username: String, secret: Secret },
+    Bearer(Secret),
 }
 
 /// Clients pad or do not, and some encoders leave bits behind.
@@ -166,85 +296,21 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
-/// RFC 7617: the secret is all that follows the first colon.
-fn credential(field: &[u8]) -> Option<Credential> {
-    let (scheme, rest) = field.split_at_checked(6)?;
-    if !scheme.eq_ignore_ascii_case(b"basic ") {
-        return None;
+impl Credential {
+    /// RFC 7617: the secret is all that follows the first colon. RFC 6750: the
+    /// token is all.
+    fn read(field: &[u8]) -> Option<Self> {
+        let (scheme, rest) = field.split_at(field.iter().position(|b| *b == b' ')?);
+        let rest = rest.trim_ascii();
+        if scheme.eq_ignore_ascii_case(b"basic") {
+            let decoded = String::from_utf8(BASE64.decode(rest).ok()?).ok()?;
+            let (username, secret) = decoded.split_once(':')?;
+            return Some(Self::Basic { username: username.to_owned(), secret: Secret::new(secret) });
+        }
+        let token = std::str::from_utf8(rest).ok().filter(|_| scheme.eq_ignore_ascii_case(b"bearer"))?;
+        Some(Self::Bearer(Secret::new(token)))
     }
-    let decoded = String::from_utf8(BASE64.decode(rest.trim_ascii()).ok()?).ok()?;
-    let (username, secret) = decoded.split_once(':')?;
-    Some(Credential { username: username.to_owned(), secret: Secret::new(secret) })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::core::pool::{Affinity, SessionBounds};
-
-    fn entry(name: &str, password: &str, clients: &[&str]) -> Entry {
-        Entry {
-            account: Account {
-                name: name.into(),
-                pools: None,
-                default_pool: None,
-                sessions: SessionBounds::default(),
-                affinity: Affinity::None,
-            },
-            password: Secret::new(password),
-            clients: clients.iter().map(|net| net.parse().unwrap()).collect(),
-        }
-    }
-
-    fn users() -> Users {
-        let entries =
-            [entry("acme", "p@s:s", &[]), entry("acme-b", "b", &[]), entry("near", "n", &["10.0.0.0/8"])];
-        Users::new(&entries, 5)
-    }
-
-    async fn prove(users: &Users, credential: &str) -> Result<(String, String), Code> {
-        let field = format!("bAsIc {}", BASE64.encode(credential));
-        let caller = users.prove(Some(field.as_bytes()), IpAddr::from([192, 0, 2, 1])).await;
-        caller.map(|c| (c.account.name.to_string(), c.tail.to_string())).map_err(|fault| fault.code())
-    }
-
-    #[tokio::test]
-    async fn a_caller_is_proven_by_user_and_secret() {
-        let users = users();
-        let ok = |name: &str, tail: &str| Ok((name.to_owned(), tail.to_owned()));
-        assert_eq!(prove(&users, "acme:p@s:s").await, ok("acme", ""));
-        assert_eq!(prove(&users, "acme-session-x:p@s:s").await, ok("acme", "-session-x"));
-        assert_eq!(prove(&users, "acme-b-session-x:b").await, ok("acme-b", "-session-x"));
-        assert_eq!(prove(&users, "near:n").await, Err(Code::ClientForbidden));
-        assert_eq!(prove(&users, "near:x").await, Err(Code::AuthFailed));
-        assert_eq!(prove(&users, "nobody:n").await, Err(Code::AuthFailed));
-        assert_eq!(prove(&users, "acme").await, Err(Code::AuthFailed));
-    }
-
-    #[tokio::test]
-    async fn failures_are_throttled_and_right_ones_pass() {
-        let users = users();
-        for _ in 0..5 {
-            assert_eq!(prove(&users, "acme:x").await, Err(Code::AuthFailed));
-        }
-        assert_eq!(prove(&users, "acme:x").await, Err(Code::AuthThrottled));
-        assert!(prove(&users, "acme:p@s:s").await.is_ok());
-        for _ in 0..100 {
-            let fault = users.prove(None, IpAddr::from([192, 0, 2, 2])).await.unwrap_err();
-            assert_eq!(fault.code(), Code::AuthRequired);
-        }
-        assert_eq!(prove(&users, "acme:x").await, Err(Code::AuthThrottled));
-    }
-
-    #[test]
-    fn credentials_are_read_as_rfc_7617_says() {
-        let read =
-            |field: &str| credential(field.as_bytes()).map(|c| (c.username, c.secret.expose().to_owned()));
-        assert_eq!(read("Basic YTpiOmM="), Some(("a".into(), "b:c".into())));
-        assert_eq!(read("basic YTpiOmM"), Some(("a".into(), "b:c".into())));
-        assert_eq!(read("BASIC   YTo="), Some(("a".into(), String::new())));
-        assert_eq!(read("Bearer YTpi"), None);
-        assert_eq!(read("Basic"), None);
-        assert_eq!(read("Basic !"), None);
-    }
-}
+mod tests;

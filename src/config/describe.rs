@@ -4,9 +4,14 @@
 //! Must not know: how it was written. No secret, ever.
 
 use std::fmt::{self, Write};
+use std::num::NonZeroU64;
 
-use super::{Admin, Config, Durability, Listener, Password, StoreAt, User};
+use bytesize::ByteSize;
+
+use super::tokens::Tokens;
+use super::{Admin, Config, Durability, Listener, Password, StoreAt, StoreDown, User};
 use crate::core::exit::{Exit, Mode, Scheme, Trust, Via};
+use crate::core::limits::{Bandwidth, UserLimits};
 use crate::core::pool::{Failover, Placement, Pool, Pools, Rotation};
 
 /// The configuration and its pools in a few lines each.
@@ -26,8 +31,10 @@ fn write(out: &mut String, config: &Config, pools: &Pools) -> fmt::Result {
         None => writeln!(out, "admin\n  none")?,
     }
     writeln!(out, "users")?;
-    if config.users.is_empty() {
-        writeln!(out, "  demo, with a secret made at the first start")?;
+    match &config.tokens {
+        None if config.users.is_empty() => writeln!(out, "  demo, with a secret made at the first start")?,
+        None => {}
+        Some(tokens) => write_tokens(out, tokens)?,
     }
     config.users.iter().try_for_each(|user| write_user(out, user, pools))?;
     write_sessions(out, config)?;
@@ -79,6 +86,45 @@ fn write_user(out: &mut String, user: &User, pools: &Pools) -> fmt::Result {
         let clients: Vec<_> = clients.iter().map(ToString::to_string).collect();
         write!(out, ", from {}", clients.join(", "))?;
     }
+    writeln!(out)?;
+    write_limits(out, &user.limits)
+}
+
+/// On a line of their own; nothing where there are none.
+fn write_limits(out: &mut String, limits: &UserLimits) -> fmt::Result {
+    let mut words = Vec::new();
+    words.extend(limits.rate.map(|rate| format!("{} requests/s, {} at once", rate.per_second, rate.burst)));
+    words.extend(limits.connections.map(|most| format!("{most} connections")));
+    words.extend(limits.sessions.map(|most| format!("{most} sessions")));
+    words.extend(limits.bytes_per_day.map(|most| format!("{} a day", size(most))));
+    let Bandwidth { up, down } = limits.bandwidth;
+    match (up, down) {
+        (Some(up), Some(down)) if up == down => words.push(format!("{}/s each way", size(up))),
+        _ => {
+            words.extend(up.map(|up| format!("{}/s up", size(up))));
+            words.extend(down.map(|down| format!("{}/s down", size(down))));
+        }
+    }
+    match words.is_empty() {
+        true => Ok(()),
+        false => writeln!(out, "    at most {}", words.join(", ")),
+    }
+}
+
+/// In powers of 1000, as `MB` means.
+fn size(bytes: NonZeroU64) -> String {
+    ByteSize::b(bytes.get()).display().si().to_string()
+}
+
+fn write_tokens(out: &mut String, tokens: &Tokens) -> fmt::Result {
+    let whose = if tokens.any_user { "any user's" } else { "configured users'" };
+    write!(out, "  tokens: {whose}, {} {}", tokens.keys.len(), counted("key", tokens.keys.len()))?;
+    if let Some(issuer) = &tokens.issuer {
+        write!(out, ", issued by {issuer:?}")?;
+    }
+    if !tokens.audiences.is_empty() {
+        write!(out, ", for {}", tokens.audiences.join(" or "))?;
+    }
     writeln!(out)
 }
 
@@ -92,6 +138,13 @@ fn write_sessions(out: &mut String, config: &Config) -> fmt::Result {
                 Durability::Fsync => "fsync",
             };
             write!(out, "kept in {} ({durability})", folder.display())?;
+        }
+        StoreAt::Shared(address) => {
+            let without = match config.sessions.store_down {
+                StoreDown::Refuse => "unknown sessions are refused",
+                StoreDown::Local => "this gateway decides alone",
+            };
+            write!(out, "shared in {address} (without it {without})")?;
         }
     }
     let bounds = &config.sessions.bounds;

@@ -9,12 +9,16 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer};
 
+use super::allowance::UserLimitsEntry;
 use super::read::Later;
+use super::tokens::TokensEntry;
 use super::values::{
     FromText, Label, Lifetime, Net, SecretText, Size, Sockets, Span, Whole, deserialize_text, text,
 };
 use super::words::{AffinityWord, BoundsEntry, FailoverWord, Labels, PoolName, TargetsEntry};
 use crate::core::secret::Secret;
+use crate::core::session::is_user;
+use crate::core::shared::Address as StoreAddress;
 
 /// The configuration of a Moorgate gateway. Everything has a default.
 #[derive(Default, serde::Deserialize, JsonSchema)]
@@ -34,6 +38,8 @@ pub(super) struct ConfigFile {
     pub(super) pools: Option<String>,
     /// The accounts. Without any, the gateway listens on loopback alone.
     pub(super) users: Option<Vec<Later<UserEntry>>>,
+    /// Signed tokens (JWT) instead of secrets.
+    pub(super) tokens: Option<TokensEntry>,
     /// Sessions of the whole gateway.
     pub(super) sessions: Option<SessionsEntry>,
     /// Where requests may go.
@@ -122,6 +128,8 @@ pub(super) struct UserEntry {
     pub(super) affinity: Option<AffinityWord>,
     /// Bounds and defaults of its sessions.
     pub(super) sessions: Option<BoundsEntry>,
+    /// What it may use up.
+    pub(super) limits: Option<UserLimitsEntry>,
 }
 
 /// Sessions of the whole gateway.
@@ -140,13 +148,28 @@ pub(super) struct SessionsEntry {
     pub(super) max_ttl: Option<Lifetime>,
     /// The idle time of a session that names none. Default: none.
     pub(super) idle: Option<Lifetime>,
-    /// Where pins are kept: "memory", or "file:" and a folder.
+    /// Where pins are kept: "memory", "file:" and a folder, or the URL of a
+    /// Redis or Valkey that other gateways use as well.
     #[schemars(extend("default" = "file:moorgate-data"))]
     pub(super) store: Option<StoreText>,
     /// What a seen success survives: "journal" a crash of the gateway, and of
     /// a loss of power all but the last 50 ms; "fsync" also that.
     #[schemars(extend("default" = "journal"))]
     pub(super) durability: Option<DurabilityWord>,
+    /// What is done with sessions that this gateway does not know while a
+    /// shared store is out of reach: "refuse" them, or decide "local" and tell
+    /// the store later.
+    #[schemars(extend("default" = "refuse"))]
+    pub(super) store_down: Option<StoreDownWord>,
+}
+
+/// What is done without the shared store.
+#[derive(Clone, Copy, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase", expecting = "\"refuse\" or \"local\"")]
+#[schemars(rename = "StoreDown", inline)]
+pub(super) enum StoreDownWord {
+    Refuse,
+    Local,
 }
 
 /// What a seen success survives.
@@ -242,7 +265,7 @@ pub(super) enum FormatWord {
 
 text! {
     AccountName { "pattern": "^[A-Za-z0-9._-]{1,64}$" }
-    StoreText { "pattern": "^(memory|file:.+)$" }
+    StoreText { "pattern": "^(memory|file:.+|rediss?(-sentinel|-cluster)?://.+)$" }
     BearerText { "pattern": "^[!-~]+$" }
 }
 
@@ -254,8 +277,7 @@ impl FromText for AccountName {
     const EXPECTED: &'static str = "1 to 64 of the characters A-Z a-z 0-9 . _ -";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-        match (1..=64).contains(&text.len()) && text.chars().all(fine) {
+        match is_user(text) {
             true => Ok(Self(text.to_owned())),
             false => Err(format!("expected {}", Self::EXPECTED)),
         }
@@ -282,12 +304,16 @@ impl FromText for BearerText {
 pub(super) enum StoreText {
     Memory,
     Folder(String),
+    Shared(Box<StoreAddress>),
 }
 
 impl FromText for StoreText {
-    const EXPECTED: &'static str = "\"memory\", or \"file:\" and a folder";
+    const EXPECTED: &'static str = "\"memory\", \"file:\" and a folder, or a URL redis://…";
 
     fn from_text(text: &str) -> Result<Self, String> {
+        if StoreAddress::is_one(text) {
+            return StoreAddress::parse(text).map(|address| Self::Shared(Box::new(address)));
+        }
         match text.strip_prefix("file:") {
             Some(folder) if !folder.is_empty() => Ok(Self::Folder(folder.to_owned())),
             None if text == "memory" => Ok(Self::Memory),

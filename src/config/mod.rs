@@ -18,12 +18,15 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::core::ask::{Account, GatewayBounds};
+use crate::core::limits::UserLimits;
 use crate::core::policy::TargetPolicy;
 use crate::core::pool::{Affinity, DialTimeouts, Failover, Pools, SessionBounds};
 use crate::core::secret::Secret;
 use crate::core::session::{Filter, UserName};
+use crate::core::shared::Address;
 use crate::core::time::Ttl;
 
+mod allowance;
 mod compile;
 mod describe;
 pub(crate) mod env;
@@ -34,6 +37,7 @@ mod locate;
 mod pools;
 mod read;
 mod schema;
+pub(crate) mod tokens;
 mod values;
 mod via;
 pub(crate) mod watch;
@@ -46,6 +50,7 @@ pub(crate) use schema::{SchemaKind, schema};
 
 use env::Environment;
 use findings::Place;
+use tokens::Tokens;
 use watch::Watched;
 
 /// Where a configuration comes from: what the command line says.
@@ -70,6 +75,8 @@ pub struct Config {
     /// In the file's order; names are unique. Empty: the gateway makes `demo`,
     /// and every listener is on loopback.
     pub(crate) users: Vec<User>,
+    /// What tokens are let in; `None`: none are.
+    pub(crate) tokens: Option<Arc<Tokens>>,
     pub(crate) sessions: Sessions,
     /// Where requests may go; a pool may say otherwise.
     pub(crate) targets: Arc<TargetPolicy>,
@@ -83,6 +90,8 @@ pub struct Config {
     /// What relative paths in pool files are looked for in, when they are not
     /// beside them.
     folder: PathBuf,
+    /// The files that it was made of, as they were just before.
+    watched: Watched,
     /// What it was made of, to be read again.
     source: ConfigSource,
     /// Names of pools that the configuration uses, to be looked for in each
@@ -150,6 +159,8 @@ pub(crate) struct User {
     /// otherwise.
     pub(crate) affinity: Affinity,
     pub(crate) sessions: SessionBounds,
+    /// What it may use up.
+    pub(crate) limits: UserLimits,
 }
 
 impl User {
@@ -190,6 +201,16 @@ pub(crate) struct Sessions {
     pub(crate) bounds: SessionBounds,
     pub(crate) store: StoreAt,
     pub(crate) durability: Durability,
+    pub(crate) store_down: StoreDown,
+}
+
+/// What is done with unknown sessions while a shared store is out of reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StoreDown {
+    /// They are refused.
+    Refuse,
+    /// This gateway decides alone.
+    Local,
 }
 
 /// Where pins are kept.
@@ -199,6 +220,8 @@ pub(crate) enum StoreAt {
     Memory,
     /// In this folder.
     Folder(PathBuf),
+    /// In a store that other gateways use as well.
+    Shared(Box<Address>),
 }
 
 /// What a seen success survives (promise 3).
@@ -273,6 +296,11 @@ impl Config {
     /// What it was made of.
     pub(crate) fn source(&self) -> &ConfigSource {
         &self.source
+    }
+
+    /// Its files, to be watched for a change.
+    pub(crate) fn watched(&self) -> &Watched {
+        &self.watched
     }
 
     /// Bounds of all sessions.

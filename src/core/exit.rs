@@ -201,6 +201,11 @@ impl Labels {
         self.0.iter().find(|(k, ..)| *k == key).map(|(_, written, _)| &**written)
     }
 
+    /// Key and value as compared.
+    pub fn folded(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.0.iter().map(|(k, _, folded)| (*k, &**folded))
+    }
+
     /// Key and value as written.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
         self.0.iter().map(|(k, written, _)| (*k, &**written))
@@ -240,9 +245,12 @@ impl Exit {
     /// them, or its template passes the wish on and it is not labelled
     /// otherwise.
     pub fn meets(&self, filter: &Filter) -> bool {
-        filter.iter().all(|(key, value)| {
-            self.labels.have(key, value) || (self.labels.value(key).is_none() && self.via.asks_for(key))
-        })
+        filter.iter().all(|(key, value)| self.labels.have(key, value) || self.passes_on(key))
+    }
+
+    /// Whether it meets any value of a label key.
+    pub fn passes_on(&self, key: &str) -> bool {
+        self.labels.value(key).is_none() && self.via.asks_for(key)
     }
 
     /// The address that origins see, when it is known.

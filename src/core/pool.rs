@@ -172,7 +172,7 @@ pub struct Pool {
     /// How long its dials may take.
     pub timeouts: DialTimeouts,
     /// Its exits, in the file's order; names are unique, folded ones too.
-    pub exits: Vec<Arc<Exit>>,
+    pub exits: Arc<[Arc<Exit>]>,
     by_id: HashMap<Arc<str>, usize>,
     by_folded: HashMap<Box<str>, usize>,
 }
@@ -204,7 +204,7 @@ impl Pool {
             targets,
             health: HealthPolicy::default(),
             timeouts,
-            exits,
+            exits: exits.into(),
             by_id,
             by_folded,
         }
@@ -214,8 +214,9 @@ impl Pool {
     #[must_use]
     pub fn with_modes(&self, modes: impl IntoIterator<Item = (usize, Mode)>) -> Self {
         let mut pool = self.clone();
+        let exits = Arc::make_mut(&mut pool.exits);
         for (at, mode) in modes {
-            if let Some(exit) = pool.exits.get_mut(at) {
+            if let Some(exit) = exits.get_mut(at) {
                 *exit = Arc::new(Exit { mode, ..(**exit).clone() });
             }
         }
@@ -295,6 +296,19 @@ impl Pools {
         let by_folded =
             pools.iter().enumerate().map(|(at, pool)| (fold_name(&pool.name).into(), at)).collect();
         Self { pools, by_name, by_folded }
+    }
+
+    /// The same, with exits that are equal to those of before in one place in
+    /// memory with them.
+    #[must_use]
+    pub fn sharing(mut self, before: &Self) -> Self {
+        for pool in &mut self.pools {
+            let known = before.pool(&pool.name).filter(|known| known.exits == pool.exits);
+            if let Some(known) = known {
+                Arc::make_mut(pool).exits = known.exits.clone();
+            }
+        }
+        self
     }
 
     /// The pool of exactly this name.

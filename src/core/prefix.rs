@@ -2,7 +2,7 @@
 //!
 //! Owns: which addresses of a prefix are fit for use ([`Addresses`]), and
 //! which of them are given out ([`InUse`]): to each session one that no other
-//! live pin has, to each unpinned request another one than before.
+//! live pin has.
 //! Must not know: pins, locks, sockets.
 
 use std::collections::HashMap;
@@ -57,6 +57,11 @@ impl Addresses {
         }
     }
 
+    /// The place of any of them, each as likely.
+    pub fn draw(&self, rng: &mut impl Rng) -> u128 {
+        rng.random_range(0..self.count)
+    }
+
     /// Whether it is one of them.
     pub fn contains(&self, address: IpAddr) -> bool {
         let number = match address {
@@ -77,8 +82,6 @@ pub struct InUse {
     floor: u32,
     /// How many addresses of the prefix have more uses than that.
     above: u128,
-    /// The last one that an unpinned request got.
-    last: Option<u128>,
 }
 
 impl InUse {
@@ -86,7 +89,6 @@ impl InUse {
     pub fn reshape(&mut self, addresses: Option<Addresses>) {
         if self.addresses != addresses {
             self.addresses = addresses;
-            self.last = None;
             self.floor = 0;
             self.above = self.count_above(0);
         }
@@ -145,21 +147,6 @@ impl InUse {
                 self.above -= 1;
             }
         }
-    }
-
-    /// An address for an unpinned request: another one than the last, where
-    /// there is another. `None`: the exit has no prefix.
-    pub fn next(&mut self, rng: &mut impl Rng) -> Option<IpAddr> {
-        let addresses = self.addresses?;
-        let place = match self.last {
-            Some(last) if addresses.count() > 1 => {
-                let other = rng.random_range(0..addresses.count() - 1);
-                other + u128::from(other >= last)
-            }
-            _ => rng.random_range(0..addresses.count()),
-        };
-        self.last = Some(place);
-        Some(addresses.nth(place))
     }
 
     /// One with [`InUse::floor`] uses; there is one. In a large prefix a draw

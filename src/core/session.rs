@@ -10,6 +10,12 @@ use std::sync::Arc;
 /// An account's name.
 pub type UserName = Arc<str>;
 
+/// Whether the text may name a user.
+pub fn is_user(text: &str) -> bool {
+    let fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    (1..=64).contains(&text.len()) && text.bytes().all(fine)
+}
+
 /// A session's name as the client wrote it: 1 to 128 printable ASCII
 /// characters; case counts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -264,7 +264,11 @@ fn both<T>(
     }
 }
 
-fn session(value: &str) -> Result<SessionId, Fault> {
+/// A session's id as a client may name it.
+///
+/// # Errors
+/// `session_invalid`.
+pub fn session(value: &str) -> Result<SessionId, Fault> {
     let fine = value.len() <= MAX_VALUE && value.chars().all(is_value_char)
         || uuid_length(value) == Some(value.len());
     SessionId::new(value).filter(|_| fine).ok_or_else(|| {

@@ -12,6 +12,7 @@ use rand::distr::{Alphanumeric, SampleString};
 
 use crate::admit::users::Entry;
 use crate::core::ask::Account;
+use crate::core::limits::UserLimits;
 use crate::core::pool::{Affinity, SessionBounds};
 use crate::core::secret::Secret;
 
@@ -47,7 +48,7 @@ pub(super) fn entry(secret: &Secret) -> Entry {
         sessions: SessionBounds::default(),
         affinity: Affinity::None,
     };
-    Entry { account, password: secret.clone(), clients: Vec::new() }
+    Entry { account, password: secret.clone(), clients: Vec::new(), limits: UserLimits::default() }
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ impl Plan {
         for pool in snapshot.pools().iter() {
             let (Some(probe), Some(live)) = (&pool.probe, snapshot.pool(&pool.name)) else { continue };
             let at = u32::try_from(plan.pools.len()).unwrap_or(u32::MAX);
-            for (place, exit) in (0u32..).zip(&pool.exits) {
+            for (place, exit) in (0u32..).zip(&*pool.exits) {
                 plan.turns.push(Reverse((next_turn(hash(&exit.name), probe.every, now), at, place)));
             }
             let (pool, probe) = (live.clone(), probe.clone());

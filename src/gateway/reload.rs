@@ -5,32 +5,48 @@
 //! Must not know: what a request makes of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Inner, entries, warn_of};
 use crate::config::watch::{Watch, Watched};
 use crate::config::{self, Config, Findings};
 use crate::observe::events::Event;
+use crate::state::Retired;
 use crate::steer::reload::{Asked, Outcome, Waiting};
 
+/// How often is looked whether old pools are still in use.
+const RETIRE: Duration = Duration::from_millis(100);
+
+/// The files that a reload would read.
+pub(super) struct Watching {
+    pub(super) pools: Watch,
+    /// The configuration itself and the keys of tokens.
+    pub(super) config: Watch,
+}
+
 impl Inner {
-    /// Reloads the pools whenever their files change; on demand, what can be
-    /// changed of the configuration as well.
-    pub(super) async fn watch(self: Arc<Self>, mut watch: Watch, mut asked: Asked) {
+    /// Reloads the pools whenever their files change, and the configuration
+    /// as far as it can be changed, whenever its own do; both on demand.
+    pub(super) async fn watch(self: Arc<Self>, mut watch: Watching, mut asked: Asked) {
         loop {
             let mut findings = Vec::new();
             let mut waiting = None;
-            tokio::select! {
-                () = watch.changed() => {}
+            let config = tokio::select! {
+                () = watch.pools.changed() => None,
+                () = watch.config.changed() => self.reload_config(&mut findings).await,
                 all = asked.next() => {
                     waiting = Some(all);
                     self.manager.reloading(crate::clock::monotonic_us());
-                    findings = self.reload_config().await;
+                    self.reload_config(&mut findings).await
                 }
                 // The new process watches.
                 () = self.shared.drain.handed_over() => return,
+            };
+            if let Some(watched) = config {
+                watch.config = Watch::new(watched);
             }
-            if let Some(watched) = self.reload_pools(&mut findings).await {
-                watch = Watch::new(watched);
+            if let Some(watched) = self.clone().reload_pools(&mut findings).await {
+                watch.pools = Watch::new(watched);
             }
             if waiting.is_some() {
                 self.manager.ready();
@@ -40,16 +56,15 @@ impl Inner {
     }
 
     /// What is to be watched from now on; `None`: what was until now.
-    async fn reload_pools(&self, wrong: &mut Vec<String>) -> Option<Watched> {
-        let config = self.config.load_full();
-        match tokio::task::spawn_blocking(move || config::load_pools(&config)).await {
-            Ok(Ok(loaded)) => {
-                warn_of(&loaded.warnings);
-                let pools = loaded.pools.iter().count();
-                self.shared.state.replace(loaded.pools, self.shared.clock.now());
+    async fn reload_pools(self: Arc<Self>, wrong: &mut Vec<String>) -> Option<Watched> {
+        let inner = self.clone();
+        // Not on a worker: a large pool takes a while.
+        match tokio::task::spawn_blocking(move || inner.replace_pools()).await {
+            Ok(Ok((watched, retired))) => {
                 self.steering.keep_settled().await;
-                tracing::info!(pools, "pools reloaded");
-                Some(loaded.watched)
+                let inner = self.clone();
+                self.until_end(async move { inner.retire(retired).await });
+                Some(watched)
             }
             Ok(Err(findings)) => {
                 for finding in findings.iter() {
@@ -66,41 +81,70 @@ impl Inner {
         }
     }
 
-    /// Users, and what pools take from the configuration (`targets`, the
-    /// timeouts of dials), come into force; the rest needs a restart. What
-    /// was wrong.
-    async fn reload_config(&self) -> Vec<String> {
+    /// Reads the pools and puts them into force, if there is nothing wrong
+    /// with them.
+    fn replace_pools(&self) -> Result<(Watched, Retired), Findings> {
+        let loaded = config::load_pools(&self.config.load())?;
+        warn_of(&loaded.warnings);
+        let pools = loaded.pools.iter().count();
+        let retired = self.shared.state.replace(loaded.pools, self.shared.clock.now());
+        tracing::info!(pools, "pools reloaded");
+        Ok((loaded.watched, retired))
+    }
+
+    /// Forgets pools once no request goes by them: to tidy up takes a while,
+    /// too, and would be the work of whichever request is the last.
+    async fn retire(&self, retired: Retired) {
+        while retired.are_in_use() {
+            tokio::time::sleep(RETIRE).await;
+        }
+        let now = self.shared.clock.now();
+        let ended = tokio::task::spawn_blocking(move || retired.end(now)).await;
+        if let Err(error) = ended {
+            tracing::error!(%error, "the old pools were not tidied up");
+        }
+    }
+
+    /// Users, tokens, and what pools take from the configuration (`targets`,
+    /// the timeouts of dials), come into force; the rest needs a restart. What
+    /// is to be watched from now on; `None`: what was until now.
+    async fn reload_config(&self, wrong: &mut Vec<String>) -> Option<Watched> {
         let source = self.config.load().source().clone();
-        let loaded = tokio::task::spawn_blocking(move || Config::load(&source)).await;
-        let mut wrong = Vec::new();
-        match loaded {
+        match tokio::task::spawn_blocking(move || Config::load(&source)).await {
             Ok(Ok((config, warnings))) => {
                 warn_of(&warnings);
-                let entries = entries(&config);
-                if entries.is_empty() == self.config.load().users.is_empty() {
-                    if !entries.is_empty() {
-                        self.shared.users.replace(&entries);
-                    }
-                    self.config.store(Arc::new(config));
-                    tracing::info!("configuration reloaded");
-                } else {
-                    let message = "from or to no users at all needs a restart";
-                    tracing::error!("configuration not reloaded: {message}");
-                    wrong.push(format!("users: {message}"));
-                }
+                let watched = config.watched().clone();
+                self.take_config(config, wrong);
+                Some(watched)
             }
             Ok(Err(findings)) => {
                 for finding in findings.iter() {
                     tracing::error!(%finding, "configuration not reloaded: the old one stays in force");
                 }
-                note(&findings, &mut wrong);
+                note(&findings, wrong);
+                Some(findings.watched().clone())
             }
             Err(error) => {
                 tracing::error!(%error, "the reload broke off: the old configuration stays in force");
                 wrong.push("the reload of the configuration broke off".to_owned());
+                None
             }
         }
-        wrong
+    }
+
+    fn take_config(&self, config: Config, wrong: &mut Vec<String>) {
+        let has_users = |config: &Config| !config.users.is_empty() || config.tokens.is_some();
+        if has_users(&config) != has_users(&self.config.load()) {
+            let message = "from or to no users at all needs a restart";
+            tracing::error!("configuration not reloaded: {message}");
+            wrong.push(format!("users: {message}"));
+            return;
+        }
+        if has_users(&config) {
+            self.shared.users.replace(&entries(&config), config.tokens.as_ref());
+        }
+        self.config.store(Arc::new(config));
+        tracing::info!("configuration reloaded");
     }
 
     fn tell(&self, findings: Vec<String>, waiting: Vec<Waiting>) {

@@ -79,6 +79,7 @@ impl Inner {
                 // The folder's lock must be free before it is taken back.
                 let why = end(child, failed).await;
                 self.shared.store.take_back();
+                self.take_day_back();
                 self.shared.drain.resume();
                 return Err(why);
             }
@@ -108,6 +109,7 @@ impl Inner {
     async fn give_state(&self, channel: &Channel, sockets: &[&Socket]) -> Result<Vec<SocketAddr>, Failed> {
         self.shared.drain.pause();
         self.shared.store.let_go().await.map_err(|fault| fault.to_string())?;
+        self.let_day_go().await;
         channel.send(&ToNew::State, b"", &[]).await.map_err(|error| error.to_string())?;
         match self.hear(TO_OPEN, channel).await? {
             ToOld::Serving { left } => {

@@ -78,6 +78,26 @@ impl Chunked {
         matches!(self.state, State::Done)
     }
 
+    /// How many of the next bytes are data of the chunk that has begun, and so
+    /// go out as they are.
+    pub fn data_left(&self) -> u64 {
+        match self.state {
+            State::Data(left) if self.failed.is_none() => left,
+            _ => 0,
+        }
+    }
+
+    /// So many of them went out without being shown to [`Self::step`]; at most
+    /// [`Self::data_left`].
+    pub fn pass_data(&mut self, bytes: u64) {
+        if let State::Data(left) = &mut self.state {
+            *left = left.saturating_sub(bytes);
+            if *left == 0 {
+                self.state = State::DataEnd(false);
+            }
+        }
+    }
+
     /// Takes some input; to be called until it is all eaten or the body has
     /// ended. After a violation nothing more of the body may be passed on.
     pub fn step<'a>(&'a mut self, input: &'a [u8]) -> Result<Step<'a>, Violation> {

@@ -105,13 +105,7 @@ where
     let (guard, drain, wire) = (drain.guard(), drain.clone(), tcp.into());
     tokio::spawn(async move {
         let _guard = guard;
-        tokio::select! {
-            biased;
-            () = drain.forced() => {}
-            // Made here: a future that came from outside would take up its
-            // place twice, once as it came and once as it runs.
-            () = serve(wire, peer) => {}
-        }
+        drain.unless_forced(|| serve(wire, peer)).await;
     });
 }
 

@@ -8,9 +8,10 @@ use std::future::Future;
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
+use rustix::net::{RecvFlags, SendFlags};
 use socket2::SockRef;
 #[cfg(test)]
 use tokio::io::DuplexStream;
@@ -150,7 +151,7 @@ impl Wire {
     pub(crate) fn poll_stir(&self, cx: &mut Context<'_>) -> Poll<Stir> {
         let Some(tcp) = self.tcp() else { return Poll::Pending };
         loop {
-            if std::task::ready!(tcp.poll_read_ready(cx)).is_err() {
+            if ready!(tcp.poll_read_ready(cx)).is_err() {
                 return Poll::Ready(Stir::Reset);
             }
             let look = || SockRef::from(tcp).peek(&mut [MaybeUninit::uninit()]);
@@ -162,6 +163,13 @@ impl Wire {
                 Err(_) => return Poll::Ready(Stir::Reset),
             }
         }
+    }
+
+    /// Ready when a read may find something: of a plain socket the runtime
+    /// knows, any other must be read to know.
+    pub(crate) fn poll_maybe_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        // What it fails of, the read will tell.
+        self.plain().map_or(Poll::Ready(()), |tcp| tcp.poll_read_ready(cx).map(drop))
     }
 
     /// Whether the connection is known to have failed, whatever still waits
@@ -188,6 +196,15 @@ impl Wire {
     /// Whether bytes were given back and not read since.
     pub(crate) fn has_unread(&self) -> bool {
         !self.unread.is_empty()
+    }
+
+    /// The socket whose bytes are this wire's, neither encrypted nor given
+    /// back.
+    pub(crate) fn plain(&self) -> Option<&TcpStream> {
+        match &self.kind {
+            Kind::Tcp(tcp) if self.unread.is_empty() => Some(tcp),
+            _ => None,
+        }
     }
 
     /// The socket underneath.
@@ -250,12 +267,62 @@ impl AsyncRead for Wire {
             }
             return Poll::Ready(Ok(()));
         }
+        if let Kind::Tcp(tcp) = &self.kind {
+            return receive(tcp, cx, buf);
+        }
         carrier!(self, poll_read(cx, buf))
+    }
+}
+
+/// As tokio reads, but with the bare system call: the C library's is one where
+/// a thread may be cancelled, which costs more than all else about it.
+fn receive(tcp: &TcpStream, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    let room = buf.initialize_unfilled();
+    loop {
+        ready!(tcp.poll_read_ready(cx))?;
+        let mut read = None;
+        let receive = || {
+            let (n, _) = rustix::net::recv(tcp, &mut *room, RecvFlags::empty())?;
+            read = Some(n);
+            // What did not fill the room has emptied the socket: the next call
+            // would only say so.
+            if n > 0 && n < room.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        };
+        match (tcp.try_io(Interest::READABLE, receive), read) {
+            (_, Some(n)) => {
+                buf.advance(n);
+                return Poll::Ready(Ok(()));
+            }
+            (Err(e), None) if e.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(e)),
+            // The readiness was stale and is cleared: wait for the next.
+            _ => {}
+        }
+    }
+}
+
+/// The same for writing.
+fn send(tcp: &TcpStream, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(tcp.poll_write_ready(cx))?;
+        let mut sent = None;
+        let send = || {
+            let n = rustix::net::send(tcp, bytes, SendFlags::NOSIGNAL)?;
+            sent = Some(n);
+            if n > 0 && n < bytes.len() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        };
+        match (tcp.try_io(Interest::WRITABLE, send), sent) {
+            (_, Some(n)) => return Poll::Ready(Ok(n)),
+            (Err(e), None) if e.kind() != io::ErrorKind::WouldBlock => return Poll::Ready(Err(e)),
+            _ => {}
+        }
     }
 }
 
 impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if let Kind::Tcp(tcp) = &self.kind {
+            return send(tcp, cx, buf);
+        }
         carrier!(self, poll_write(cx, buf))
     }
 

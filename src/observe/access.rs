@@ -29,6 +29,20 @@ pub(crate) enum Kind {
     Refused,
 }
 
+impl Kind {
+    /// Every kind.
+    pub(crate) const ALL: [Self; 3] = [Self::Tunnel, Self::Forward, Self::Refused];
+
+    /// The word in records and metrics.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Tunnel => "tunnel",
+            Self::Forward => "forward",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 /// An access record: filled by the stages of a request, written when dropped.
 #[derive(Debug)]
 pub(crate) struct Record {
@@ -160,17 +174,12 @@ impl Drop for Record {
         if !tracing::enabled!(target: ACCESS, tracing::Level::INFO) {
             return;
         }
-        let kind = match self.kind {
-            Kind::Tunnel => "tunnel",
-            Kind::Forward => "forward",
-            Kind::Refused => "refused",
-        };
         let client = self.client.to_string();
         let address = self.address.map(|address| address.to_string());
         let exit = self.exit.as_ref().map(|exit| &*exit.id);
         tracing::info!(
             target: ACCESS,
-            kind,
+            kind = self.kind.word(),
             client = client.as_str(),
             user = self.user.as_deref(),
             pool = self.pool.as_deref(),

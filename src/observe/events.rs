@@ -168,6 +168,11 @@ impl Events {
         }
     }
 
+    /// How many listen.
+    pub(crate) fn listeners(&self) -> usize {
+        self.listeners.load(Relaxed)
+    }
+
     /// Listens from now on. `None`: as many do as may.
     pub(crate) fn listen(self: &Arc<Self>) -> Option<Listener> {
         let one_more = |listeners| (listeners < MOST_LISTENERS).then_some(listeners + 1);

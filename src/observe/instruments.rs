@@ -71,6 +71,16 @@ impl Timer {
         self.buckets[ENDS_US.partition_point(|end| *end < micros)].one();
         self.sum_us.add(micros);
     }
+
+    /// How many fell into each bucket, the last being all that is longer.
+    pub(crate) fn counts(&self) -> [u64; ENDS_US.len() + 1] {
+        std::array::from_fn(|at| self.buckets[at].get())
+    }
+
+    /// All times together, in seconds.
+    pub(crate) fn sum(&self) -> f64 {
+        self.sum_us.get() as f64 / 1e6
+    }
 }
 
 /// Why a session was moved.
@@ -137,6 +147,8 @@ pub(crate) struct Instruments {
     pub(crate) reloads_failed: Counter,
     /// Damage found in the state folder.
     pub(crate) damage: Counter,
+    /// Sessions decided here alone, for the shared store was out of reach.
+    pub(crate) store_local: Counter,
     /// Told to whoever listens.
     pub(crate) events: Arc<Events>,
 }
@@ -159,6 +171,7 @@ impl Default for Instruments {
             reloads: Counter::default(),
             reloads_failed: Counter::default(),
             damage: Counter::default(),
+            store_local: Counter::default(),
             events: Arc::default(),
         }
     }
@@ -168,6 +181,16 @@ impl Instruments {
     /// A request is over.
     pub(crate) fn request(&self, kind: Kind, code: Option<Code>) {
         self.requests[kind as usize][code.map_or(0, |code| code as usize + 1)].one();
+    }
+
+    /// How many requests of a kind ended by this code.
+    pub(crate) fn requests(&self, kind: Kind, code: Option<Code>) -> u64 {
+        self.requests[kind as usize][code.map_or(0, |code| code as usize + 1)].get()
+    }
+
+    /// How many requests of any kind ended by this code.
+    pub(crate) fn failures(&self, code: Code) -> u64 {
+        Kind::ALL.into_iter().map(|kind| self.requests(kind, Some(code))).sum()
     }
 
     /// How many requests there were, and how many of them failed by a code of
@@ -182,6 +205,11 @@ impl Instruments {
     pub(crate) fn moved(&self, reason: MoveReason) {
         self.moves[reason as usize].one();
     }
+
+    /// How many sessions were moved for a reason.
+    pub(crate) fn moves(&self, reason: MoveReason) -> u64 {
+        self.moves[reason as usize].get()
+    }
 }
 
 #[cfg(test)]
@@ -189,11 +217,24 @@ mod tests {
     use super::*;
 
     #[test]
+    fn times_fall_into_the_bucket_that_ends_behind_them() {
+        let timer = Timer::default();
+        for micros in [0, 1_000, 1_001, 3_600_000_000, 3_600_000_001] {
+            timer.record(Duration::from_micros(micros));
+        }
+        let counts = timer.counts();
+        assert_eq!((counts[0], counts[1], counts[15], counts[16]), (2, 1, 1, 1));
+        assert!((timer.sum() - 7_200.002_002).abs() < 1e-6);
+    }
+
+    #[test]
     fn requests_are_counted_by_kind_and_code() {
         let instruments = Instruments::default();
         instruments.request(Kind::Tunnel, None);
         instruments.request(Kind::Tunnel, Some(Code::ExitTimeout));
         instruments.request(Kind::Refused, Some(Code::BadRequest));
+        assert_eq!(instruments.requests(Kind::Tunnel, Some(Code::ExitTimeout)), 1);
+        assert_eq!(instruments.requests(Kind::Forward, None), 0);
         assert_eq!(instruments.totals(), (3, 2));
     }
 }

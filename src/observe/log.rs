@@ -29,9 +29,10 @@ pub(crate) fn start(format: Format, access: bool) {
         .with_default_directive(tracing::Level::INFO.into())
         .with_env_var("MOORGATE_LOG")
         .from_env_lossy();
-    // The engine tells at length how it opens; only its troubles count.
-    for engine in ["fjall", "lsm_tree"] {
-        if let Ok(quiet) = format!("{engine}=warn").parse::<Directive>() {
+    // The engine tells at length how it opens; only its troubles count. The
+    // shared store's client tells of each try to connect, and so do we.
+    for (engine, level) in [("fjall", "warn"), ("lsm_tree", "warn"), ("redis", "off")] {
+        if let Ok(quiet) = format!("{engine}={level}").parse::<Directive>() {
             filter = filter.add_directive(quiet);
         }
     }

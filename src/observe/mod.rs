@@ -5,5 +5,8 @@
 
 pub(crate) mod access;
 pub(crate) mod events;
+pub(crate) mod exposition;
 pub(crate) mod instruments;
 pub(crate) mod log;
+pub(crate) mod metrics;
+pub(crate) mod process;

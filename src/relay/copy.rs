@@ -1,7 +1,6 @@
 //! One direction's bytes from one wire to another.
 //!
-//! Owns: [`Pump`], its borrowed buffer, and the [`Guide`]s that say where a
-//! body ends.
+//! Owns: [`Pump`] and its borrowed buffer.
 //! Must not know: what the bytes are; a caller's guide may.
 //!
 //! The buffer belongs to the thread and is borrowed while a poll runs: a wire
@@ -9,8 +8,11 @@
 //! it, so a pump that waits for bytes holds none. What the sink does not take
 //! at once is kept, and nothing more is read until it is gone; so a pump holds
 //! at most one buffer's worth, and the source feels the sink's pace.
+//!
+//! Bulk from one plain socket to another goes through a pipe instead, which is
+//! lent in the same way: a pump that waits for bytes holds none, and one whose
+//! sink is slow keeps what waits in it.
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
@@ -18,12 +20,14 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 
-use super::meter::Count;
+use super::buffer::with_buffer;
+use super::bulk::{Bulk, LARGE};
+use super::guide::{Guide, Step};
+use super::meter::{Gauge, UsedUp};
+use super::splice::{Filled, PIPE_BYTES, Pipe};
 use crate::net::wire::Wire;
-
-/// The most that is read at once, in bytes.
-pub(crate) const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Reads in one poll; after that, others get their turn.
 const ROUNDS: usize = 16;
@@ -37,6 +41,9 @@ pub(crate) struct Pump<G: Guide> {
     held: Vec<u8>,
     /// How many of `held` the sink has taken.
     taken: usize,
+    bulk: Bulk,
+    /// What `held` is to a copy. Never both hold something.
+    pipe: Option<Pipe>,
     /// The sink may keep bytes back until it is flushed (TLS does).
     unflushed: bool,
 }
@@ -47,34 +54,6 @@ enum Stage<F> {
     /// Nothing more will be read: what is held still goes out.
     Ending(How<F>),
     Over,
-}
-
-/// Says how much belongs to what is pumped.
-pub(crate) trait Guide {
-    /// What can be wrong with the bytes.
-    type Fault;
-
-    /// The most bytes to read next; 0 once everything was seen.
-    fn want(&self) -> usize;
-
-    /// Looks at bytes that were just read: at least one, at most as many as
-    /// wanted. What it puts into `extra` (empty at first) goes out behind
-    /// those it lets pass.
-    fn look(&mut self, bytes: &[u8], extra: &mut Vec<u8>) -> Result<Step, Self::Fault>;
-
-    /// Whether the source may end here. `clean` is false for a TLS connection
-    /// that ended without saying so, which anyone on the way can bring about.
-    fn may_end(&self, clean: bool) -> bool;
-}
-
-/// What a guide says of the bytes it was shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Step {
-    /// So many of the first bytes go out as they are.
-    pub(crate) pass: usize,
-    /// So many were used, at least `pass`; the others are given back to the
-    /// source.
-    pub(crate) used: usize,
 }
 
 /// How a pump ended.
@@ -92,17 +71,27 @@ pub(crate) enum Broken<F = Infallible> {
     Fault(F),
     /// The sink failed.
     Sink(io::Error),
+    /// The quota is used up. What was read before has gone out.
+    UsedUp,
 }
 
 impl<G: Guide> Pump<G> {
     /// Nothing has moved yet.
     pub(crate) fn new(guide: G) -> Self {
-        Self { guide, stage: Stage::Moving, held: Vec::new(), taken: 0, unflushed: false }
+        Self {
+            guide,
+            stage: Stage::Moving,
+            held: Vec::new(),
+            taken: 0,
+            bulk: Bulk::START,
+            pipe: None,
+            unflushed: false,
+        }
     }
 
     /// Whether bytes are held that the sink has not taken.
     pub(crate) fn is_holding(&self) -> bool {
-        !self.held.is_empty()
+        !self.held.is_empty() || self.pipe.as_ref().is_some_and(Pipe::is_holding)
     }
 
     /// Whether nothing more is wanted and nothing is held.
@@ -137,20 +126,24 @@ impl<G: Guide> Pump<G> {
     /// gone out and is flushed; the sink stays open. Ready again if polled
     /// again.
     ///
-    /// `count` counts what the sink takes. To bound a stall, watch it with a
-    /// [`Lull`](super::lull::Lull).
+    /// `gauge` counts what the sink takes, and bounds what is read. To bound a
+    /// stall, watch it with a [`Lull`](super::lull::Lull).
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut Wire,
         to: &mut Wire,
-        count: &Count,
+        gauge: &mut Gauge,
     ) -> Poll<How<G::Fault>> {
-        let done = with_buffer(|buffer| self.advance(cx, from, to, count, buffer));
+        let done = with_buffer(|buffer| self.advance(cx, from, to, gauge, buffer));
         if done.is_ready() {
             self.stage = Stage::Over;
             self.release();
         }
+        if done.is_ready() || !self.is_holding() {
+            self.pipe.take().map(Pipe::give_back);
+        }
+        gauge.rest();
         done
     }
 
@@ -159,17 +152,15 @@ impl<G: Guide> Pump<G> {
         cx: &mut Context<'_>,
         from: &mut Wire,
         to: &mut Wire,
-        count: &Count,
+        gauge: &mut Gauge,
         buffer: &mut [u8],
     ) -> Poll<How<G::Fault>> {
         for _ in 0..ROUNDS {
-            ready!(self.deliver(cx, to, count)).map_err(Broken::Sink)?;
+            ready!(self.deliver(cx, to, gauge)).map_err(Broken::Sink)?;
             match std::mem::replace(&mut self.stage, Stage::Moving) {
                 Stage::Moving if self.guide.want() == 0 => self.stage = Stage::Ending(Ok(())),
-                Stage::Moving => match self.fetch(cx, from, buffer) {
-                    Poll::Ready(read) => {
-                        self.take_in(cx, read, from, to, count).map_err(Broken::Sink)?;
-                    }
+                Stage::Moving => match self.bring(cx, from, to, gauge, buffer) {
+                    Poll::Ready(brought) => brought.map_err(Broken::Sink)?,
                     Poll::Pending => {
                         // Nothing more for now, so the sink need not wait.
                         // If it cannot flush now it wakes us when it can.
@@ -194,17 +185,76 @@ impl<G: Guide> Pump<G> {
     }
 
     /// Hands on what is held.
-    fn deliver(&mut self, cx: &mut Context<'_>, to: &mut Wire, count: &Count) -> Poll<io::Result<()>> {
-        while self.is_holding() {
+    fn deliver(&mut self, cx: &mut Context<'_>, to: &mut Wire, gauge: &mut Gauge) -> Poll<io::Result<()>> {
+        while !self.held.is_empty() {
             let held = std::mem::take(&mut self.held);
-            let written = self.write(cx, &held[self.taken..], to, count);
+            let written = self.write(cx, &held[self.taken..], to, gauge);
             self.held = held;
             self.taken += ready!(written)?;
             if self.taken == self.held.len() {
                 self.release();
             }
         }
+        if let (Some(pipe), Some(socket)) = (&mut self.pipe, to.plain()) {
+            while pipe.is_holding() {
+                gauge.add(ready!(pipe.poll_drain(cx, socket))?);
+            }
+        }
         Poll::Ready(Ok(()))
+    }
+
+    /// Brings bytes from the source and, as far as the sink takes them at
+    /// once, to it. An error is the sink's.
+    fn bring(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Wire,
+        to: &mut Wire,
+        gauge: &mut Gauge,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<()>> {
+        if let (Some(source), Some(_)) = (from.plain(), to.plain())
+            && self.guide.blind() >= LARGE
+            && self.bulk.is_on(self.guide.foreseen())
+            && let Some(pipe) = self.pipe.take().or_else(|| self.bulk.pipe())
+        {
+            match ready!(self.siphon(cx, source, gauge, pipe)) {
+                Ok(Filled::Bytes(0)) => self.stage = Stage::Ending(self.end(true)),
+                Ok(Filled::Bytes(n)) => {
+                    self.guide.passed(n);
+                    self.bulk.note(n);
+                }
+                Ok(Filled::Unable) => self.bulk = Bulk::Never,
+                Err(broken) => self.stage = Stage::Ending(Err(broken)),
+            }
+            return Poll::Ready(Ok(()));
+        }
+        match ready!(self.fetch(cx, from, gauge, buffer)) {
+            Err(UsedUp) => self.stage = Stage::Ending(Err(Broken::UsedUp)),
+            Ok(read) => return Poll::Ready(self.take_in(cx, read, from, to, gauge)),
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Into the pipe.
+    fn siphon(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &TcpStream,
+        gauge: &mut Gauge,
+        mut pipe: Pipe,
+    ) -> Poll<Result<Filled, Broken<G::Fault>>> {
+        let most = PIPE_BYTES.min(self.guide.blind());
+        let filled = match allowed(cx, gauge, most, |cx| source.poll_read_ready(cx).map(drop)) {
+            Poll::Ready(Ok(most)) => pipe.poll_fill(cx, source, most).map_err(Broken::Source),
+            Poll::Ready(Err(UsedUp)) => Poll::Ready(Err(Broken::UsedUp)),
+            Poll::Pending => Poll::Pending,
+        };
+        if let Poll::Ready(Ok(Filled::Bytes(n))) = filled {
+            gauge.was_read(n);
+        }
+        self.pipe = Some(pipe);
+        filled
     }
 
     fn write(
@@ -212,13 +262,13 @@ impl<G: Guide> Pump<G> {
         cx: &mut Context<'_>,
         bytes: &[u8],
         to: &mut Wire,
-        count: &Count,
+        gauge: &mut Gauge,
     ) -> Poll<io::Result<usize>> {
         let n = ready!(Pin::new(to).poll_write(cx, bytes))?;
         if n == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        count.add(n);
+        gauge.add(n);
         self.unflushed = true;
         Poll::Ready(Ok(n))
     }
@@ -231,13 +281,19 @@ impl<G: Guide> Pump<G> {
         &self,
         cx: &mut Context<'_>,
         from: &mut Wire,
+        gauge: &mut Gauge,
         buffer: &'b mut [u8],
-    ) -> Poll<io::Result<&'b [u8]>> {
+    ) -> Poll<Result<io::Result<&'b [u8]>, UsedUp>> {
         let most = buffer.len().min(self.guide.want());
+        let most = match ready!(allowed(cx, gauge, most, |cx| from.poll_maybe_readable(cx))) {
+            Ok(most) => most,
+            Err(UsedUp) => return Poll::Ready(Err(UsedUp)),
+        };
         let mut read = ReadBuf::new(&mut buffer[..most]);
-        ready!(Pin::new(from).poll_read(cx, &mut read))?;
+        let polled = Pin::new(from).poll_read(cx, &mut read);
         let n = read.filled().len();
-        Poll::Ready(Ok(&buffer[..n]))
+        gauge.was_read(n);
+        Poll::Ready(Ok(ready!(polled).map(|()| &buffer[..n])))
     }
 
     /// Shows the guide what was read and hands on what may pass; what the
@@ -248,7 +304,7 @@ impl<G: Guide> Pump<G> {
         read: io::Result<&[u8]>,
         from: &mut Wire,
         to: &mut Wire,
-        count: &Count,
+        gauge: &mut Gauge,
     ) -> io::Result<()> {
         let mut extra = Vec::new();
         let (bytes, Step { pass, used }) = match self.look(read, &mut extra) {
@@ -263,7 +319,7 @@ impl<G: Guide> Pump<G> {
         }
         let mut pass = &bytes[..pass];
         if !pass.is_empty()
-            && let Poll::Ready(n) = self.write(cx, pass, to, count)
+            && let Poll::Ready(n) = self.write(cx, pass, to, gauge)
         {
             pass = &pass[n?..];
         }
@@ -277,17 +333,24 @@ impl<G: Guide> Pump<G> {
         read: io::Result<&'b [u8]>,
         extra: &mut Vec<u8>,
     ) -> Result<(&'b [u8], Step), How<G::Fault>> {
-        let end = |clean| if self.guide.may_end(clean) { Ok(()) } else { Err(Broken::Short) };
         match read {
-            Ok([]) => Err(end(true)),
+            Ok([]) => Err(self.end(true)),
             // This is how rustls tells of an end without `close_notify`.
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(end(false)),
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(self.end(false)),
             Err(e) => Err(Err(Broken::Source(e))),
-            Ok(bytes) => match self.guide.look(bytes, extra) {
-                Ok(step) => Ok((bytes, step)),
-                Err(fault) => Err(Err(Broken::Fault(fault))),
-            },
+            Ok(bytes) => {
+                self.bulk.note(bytes.len());
+                match self.guide.look(bytes, extra) {
+                    Ok(step) => Ok((bytes, step)),
+                    Err(fault) => Err(Err(Broken::Fault(fault))),
+                }
+            }
         }
+    }
+
+    /// The source has ended.
+    fn end(&self, clean: bool) -> How<G::Fault> {
+        if self.guide.may_end(clean) { Ok(()) } else { Err(Broken::Short) }
     }
 
     fn flush(&mut self, cx: &mut Context<'_>, to: &mut Wire) -> Poll<io::Result<()>> {
@@ -299,62 +362,19 @@ impl<G: Guide> Pump<G> {
     }
 }
 
-thread_local! {
-    /// Taken out while it is in use, so that even a poll within a poll would
-    /// only cost a second buffer.
-    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
-/// Lends the thread's buffer, of [`BUFFER_BYTES`]; what is in it is garbage.
-pub(crate) fn with_buffer<T>(borrow: impl FnOnce(&mut [u8]) -> T) -> T {
-    let mut buffer = BUFFER.take();
-    buffer.resize(BUFFER_BYTES, 0);
-    let result = borrow(&mut buffer);
-    BUFFER.set(buffer);
-    result
-}
-
-/// Exactly so many bytes: a body with Content-Length.
-#[derive(Debug)]
-pub(crate) struct Exactly(pub(crate) u64);
-
-impl Guide for Exactly {
-    type Fault = Infallible;
-
-    fn want(&self) -> usize {
-        usize::try_from(self.0).unwrap_or(usize::MAX)
+/// How many bytes may be read now, at most `most`. A share of a bandwidth is
+/// asked for once there may be something to read.
+fn allowed(
+    cx: &mut Context<'_>,
+    gauge: &mut Gauge,
+    most: usize,
+    readable: impl FnOnce(&mut Context<'_>) -> Poll<()>,
+) -> Poll<Result<usize, UsedUp>> {
+    if !gauge.is_bound() {
+        return Poll::Ready(Ok(most));
     }
-
-    fn look(&mut self, bytes: &[u8], _: &mut Vec<u8>) -> Result<Step, Infallible> {
-        self.0 -= bytes.len() as u64;
-        Ok(Step { pass: bytes.len(), used: bytes.len() })
-    }
-
-    fn may_end(&self, _clean: bool) -> bool {
-        false
-    }
-}
-
-/// Whatever comes until the source ends: a body that the connection's end
-/// delimits. Over TLS it is whole only if the end was announced (RFC 9112
-/// §9.8).
-#[derive(Debug)]
-pub(crate) struct UntilEnd;
-
-impl Guide for UntilEnd {
-    type Fault = Infallible;
-
-    fn want(&self) -> usize {
-        usize::MAX
-    }
-
-    fn look(&mut self, bytes: &[u8], _: &mut Vec<u8>) -> Result<Step, Infallible> {
-        Ok(Step { pass: bytes.len(), used: bytes.len() })
-    }
-
-    fn may_end(&self, clean: bool) -> bool {
-        clean
-    }
+    ready!(readable(cx));
+    gauge.poll_allow(cx, most)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -23,13 +23,15 @@ pub(crate) struct Lull {
     limit: Duration,
     last: Instant,
     timer: Pin<Box<Sleep>>,
+    /// Whom the timer wakes: then there is nothing to tell it.
+    told: Option<Waker>,
 }
 
 impl Lull {
     /// Counts from now.
     pub(crate) fn new(limit: Duration) -> Self {
         let (limit, last) = (limit.min(FOR_EVER), Instant::now());
-        Self { limit, last, timer: Box::pin(sleep_until(last + limit)) }
+        Self { limit, last, timer: Box::pin(sleep_until(last + limit)), told: None }
     }
 
     /// Something moved.
@@ -39,6 +41,11 @@ impl Lull {
 
     /// Ready when the lull has lasted long enough.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let told = self.told.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if told && !self.timer.is_elapsed() {
+            return Poll::Pending;
+        }
+        self.told = Some(cx.waker().clone());
         loop {
             ready!(self.timer.as_mut().poll(cx));
             let due = self.last + self.limit;

@@ -4,12 +4,15 @@
 //! and reset carried to the other side, the idle time, how it ended.
 //! Must not know: what the bytes are, who asked, how the wires were made.
 
+pub(crate) mod buffer;
+mod bulk;
 pub(crate) mod copy;
+pub(crate) mod guide;
 pub(crate) mod lull;
 pub(crate) mod meter;
+mod splice;
 pub(crate) mod vigil;
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -18,9 +21,10 @@ use std::time::Duration;
 
 use tokio::io::AsyncWrite;
 
-use self::copy::{Broken, Guide, Pump, Step};
+use self::copy::{Broken, Pump};
+use self::guide::WholeStream;
 use self::lull::Lull;
-use self::meter::{Count, Counts};
+use self::meter::{Gauge, Meter};
 use self::vigil::{AtEnd, Vigil};
 use crate::net::wire::Wire;
 
@@ -31,6 +35,8 @@ pub(crate) enum End {
     Done,
     /// No byte moved either way for the idle time.
     Idle,
+    /// The quota of whoever it belongs to is used up.
+    Quota,
     /// The client reset its connection.
     ClientReset,
     /// The upstream side reset its connection.
@@ -57,22 +63,22 @@ pub(crate) enum Side {
 /// closes them: where one side's stream broke off, the other's wire was told
 /// to reset, so that nobody takes a broken stream for a whole one.
 ///
-/// `counts` may be read meanwhile; it counts what each side has taken.
-pub(crate) async fn run(client: &mut Wire, upstream: &mut Wire, idle: Duration, counts: &Counts) -> End {
+/// `meter` counts what each side has taken, and bounds it.
+pub(crate) async fn run(client: &mut Wire, upstream: &mut Wire, idle: Duration, meter: &mut Meter) -> End {
     let mut tunnel = Tunnel { up: Flow::new(), down: Flow::new() };
     let mut lull = Lull::new(idle);
     // Over a client that sends what the upstream side does not take. The other
     // way round there is no need: a client that does not read may yet.
     let mut client_vigil = Vigil::new(AtEnd::Stays);
     let end = poll_fn(|cx| {
-        let before = counts.total();
-        if let Some(end) = tunnel.poll(cx, client, upstream, counts) {
+        let before = meter.total();
+        if let Some(end) = tunnel.poll(cx, client, upstream, meter) {
             return Poll::Ready(end);
         }
         if tunnel.up.pump.is_holding() && client_vigil.poll(cx, client).is_ready() {
             return Poll::Ready(End::ClientReset);
         }
-        if counts.total() != before {
+        if meter.total() != before {
             lull.note();
         }
         lull.poll(cx).map(|()| End::Idle)
@@ -99,25 +105,26 @@ impl Tunnel {
         cx: &mut Context<'_>,
         client: &mut Wire,
         upstream: &mut Wire,
-        counts: &Counts,
+        meter: &mut Meter,
     ) -> Option<End> {
         // A side that takes nothing more is dead. What it had sent before may
         // still be on its way, such as an answer to an upload that it broke
         // off; but where that stops is not its end.
         self.up.is_last = self.down.is_carried();
-        self.up.poll(cx, client, upstream, &counts.up);
+        self.up.poll(cx, client, upstream, &mut meter.up);
         self.down.source_is_dead = self.up.dead_sink();
         self.down.is_last = self.up.is_carried();
-        self.down.poll(cx, upstream, client, &counts.down);
+        self.down.poll(cx, upstream, client, &mut meter.down);
         if let Some(kind) = self.down.dead_sink() {
             self.up.source_is_dead = Some(kind);
-            self.up.poll(cx, client, upstream, &counts.up);
+            self.up.poll(cx, client, upstream, &mut meter.up);
         }
         self.end()
     }
 
     fn end(&self) -> Option<End> {
         match (self.up.outcome, self.down.outcome) {
+            (Some(Outcome::UsedUp), _) | (_, Some(Outcome::UsedUp)) => Some(End::Quota),
             (Some(Outcome::Source(kind)), _) => Some(End::of(Side::Client, kind)),
             (_, Some(Outcome::Source(kind))) => Some(End::of(Side::Upstream, kind)),
             (None, _) | (_, None) => None,
@@ -167,6 +174,8 @@ enum Outcome {
     Source(io::ErrorKind),
     /// The sink failed.
     Sink(io::ErrorKind),
+    /// The quota is used up.
+    UsedUp,
 }
 
 impl Flow {
@@ -180,9 +189,9 @@ impl Flow {
         }
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>, from: &mut Wire, to: &mut Wire, count: &Count) {
+    fn poll(&mut self, cx: &mut Context<'_>, from: &mut Wire, to: &mut Wire, gauge: &mut Gauge) {
         if self.outcome.is_none()
-            && let Poll::Ready(outcome) = self.advance(cx, from, to, count)
+            && let Poll::Ready(outcome) = self.advance(cx, from, to, gauge)
         {
             self.outcome = Some(outcome);
         }
@@ -193,12 +202,13 @@ impl Flow {
         cx: &mut Context<'_>,
         from: &mut Wire,
         to: &mut Wire,
-        count: &Count,
+        gauge: &mut Gauge,
     ) -> Poll<Outcome> {
         if !self.closing {
-            let moved = ready!(self.pump.poll(cx, from, to, count));
+            let moved = ready!(self.pump.poll(cx, from, to, gauge));
             match (moved, self.source_is_dead) {
                 (Err(Broken::Sink(e)), _) => return Poll::Ready(Outcome::Sink(e.kind())),
+                (Err(Broken::UsedUp), _) => return Poll::Ready(Outcome::UsedUp),
                 (_, Some(kind)) => return Poll::Ready(Outcome::Source(kind)),
                 (Err(Broken::Source(e)), None) => return Poll::Ready(Outcome::Source(e.kind())),
                 (Err(Broken::Short), None) => {
@@ -239,26 +249,6 @@ impl Flow {
             End::Idle => self.pump.is_holding(),
             _ => !self.is_carried(),
         }
-    }
-}
-
-/// All that comes, as it comes. An end that TLS did not announce is carried
-/// as an end: a tunnel's content guards itself.
-struct WholeStream;
-
-impl Guide for WholeStream {
-    type Fault = Infallible;
-
-    fn want(&self) -> usize {
-        usize::MAX
-    }
-
-    fn look(&mut self, bytes: &[u8], _: &mut Vec<u8>) -> Result<Step, Infallible> {
-        Ok(Step { pass: bytes.len(), used: bytes.len() })
-    }
-
-    fn may_end(&self, _clean: bool) -> bool {
-        true
     }
 }
 

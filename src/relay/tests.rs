@@ -11,29 +11,40 @@ use crate::core::exit::Trust;
 use crate::net::tls::TlsClient;
 use crate::net::tls::tests::Server;
 use crate::net::wire::tests::tcp_pair;
+use crate::state::pacer::Pacer;
+use crate::state::{Allowance, Usage};
 
-const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
 /// A running relay between two wires, which it drops when it ends.
 struct Relay {
-    end: JoinHandle<End>,
-    counts: Arc<Counts>,
+    end: JoinHandle<(End, u64, u64)>,
 }
 
 impl Relay {
-    fn start(mut client: Wire, mut upstream: Wire, idle: Duration) -> Self {
-        let counts = Arc::new(Counts::default());
-        let end = tokio::spawn({
-            let counts = Arc::clone(&counts);
-            async move { run(&mut client, &mut upstream, idle, &counts).await }
+    fn start(client: Wire, upstream: Wire, idle: Duration) -> Self {
+        Self::bound(client, upstream, idle, &Allowance::default())
+    }
+
+    fn bound(mut client: Wire, mut upstream: Wire, idle: Duration, allowance: &Allowance) -> Self {
+        let mut meter = Meter::new(allowance);
+        let end = tokio::spawn(async move {
+            let end = run(&mut client, &mut upstream, idle, &mut meter).await;
+            (end, meter.up.bytes(), meter.down.bytes())
         });
-        Self { end, counts }
+        Self { end }
+    }
+
+    /// The same, with what it moves to be seen meanwhile.
+    fn counted(client: Wire, upstream: Wire, idle: Duration) -> (Self, Arc<Usage>) {
+        let usage = Arc::new(Usage::default());
+        let allowance = Allowance { usage: Some(usage.clone()), ..Allowance::default() };
+        (Self::bound(client, upstream, idle, &allowance), usage)
     }
 
     /// How it ended, and the bytes up and down.
     async fn end(self) -> (End, u64, u64) {
-        let end = self.end.await.unwrap();
-        (end, self.counts.up.bytes(), self.counts.down.bytes())
+        self.end.await.unwrap()
     }
 }
 
@@ -43,26 +54,26 @@ async fn sockets(idle: Duration) -> (TcpStream, TcpStream, Relay) {
     (client_end, origin_end, Relay::start(client, upstream, idle))
 }
 
-async fn read_all(from: &mut (impl tokio::io::AsyncRead + Unpin)) -> Vec<u8> {
+pub(super) async fn read_all(from: &mut (impl tokio::io::AsyncRead + Unpin)) -> Vec<u8> {
     let mut all = Vec::new();
     from.read_to_end(&mut all).await.unwrap();
     all
 }
 
 /// Reads until the connection breaks.
-async fn read_until_reset(from: &mut TcpStream) -> Vec<u8> {
+pub(super) async fn read_until_reset(from: &mut TcpStream) -> Vec<u8> {
     let mut all = Vec::new();
     let error = from.read_to_end(&mut all).await.expect_err("an end of file, not a reset");
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     all
 }
 
-fn reset(socket: TcpStream) {
+pub(super) fn reset(socket: TcpStream) {
     socket.set_zero_linger().unwrap();
     drop(socket);
 }
 
-fn pattern(bytes: usize) -> Vec<u8> {
+pub(super) fn pattern(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|n| (n / 251 + n % 251) as u8).collect()
 }
 
@@ -142,9 +153,10 @@ async fn the_last_words_of_a_dead_side_are_delivered_but_are_no_end() {
     near.write_all(b"upload").await.unwrap();
     far.write_all(b"413").await.unwrap();
     drop(far);
-    let (mut tunnel, counts) = (Tunnel { up: Flow::new(), down: Flow::new() }, Counts::default());
+    let (mut tunnel, mut meter) =
+        (Tunnel { up: Flow::new(), down: Flow::new() }, Meter::new(&Allowance::default()));
     let mut cx = Context::from_waker(std::task::Waker::noop());
-    let end = tunnel.poll(&mut cx, &mut client, &mut upstream, &counts);
+    let end = tunnel.poll(&mut cx, &mut client, &mut upstream, &mut meter);
     assert_eq!(end, Some(End::UpstreamReset));
     assert!(tunnel.down.is_cut_short(End::UpstreamReset));
     let mut words = [0; 3];
@@ -154,18 +166,19 @@ async fn the_last_words_of_a_dead_side_are_delivered_but_are_no_end() {
 
 #[tokio::test]
 async fn a_late_reset_takes_nothing_from_what_was_complete() {
-    let (mut client, mut origin, relay) = sockets(HOUR).await;
+    let ((near, mut client), (far, mut origin)) = (tcp_pair().await, tcp_pair().await);
+    let (relay, usage) = Relay::counted(near, far, HOUR);
     let answer = pattern(200_000);
     origin.write_all(&answer).await.unwrap();
     drop(origin);
     // The client has its whole answer coming, and speaks to an origin that is
     // no longer there.
-    while relay.counts.down.bytes() < answer.len() as u64 {
+    while usage.down() < answer.len() as u64 {
         tokio::task::yield_now().await;
     }
     for sent in 1.. {
         client.write_all(b"?").await.unwrap();
-        while relay.counts.up.bytes() < sent && !relay.end.is_finished() {
+        while usage.up() < sent && !relay.end.is_finished() {
             tokio::task::yield_now().await;
         }
         if relay.end.is_finished() {
@@ -200,7 +213,7 @@ async fn much_moves_both_ways_at_once() {
 async fn a_slow_reader_stops_the_writer() {
     const ROOM: usize = 1000;
     let ((client, mut reader), (upstream, mut writer)) = (Wire::pair(ROOM), Wire::pair(ROOM));
-    let relay = Relay::start(client, upstream, HOUR);
+    let (relay, usage) = Relay::counted(client, upstream, HOUR);
     let mut accepted = 0;
     // Time moves only when nothing else can: the writer is stuck for good.
     let stuck = tokio::time::timeout(Duration::from_secs(60), async {
@@ -209,8 +222,8 @@ async fn a_slow_reader_stops_the_writer() {
         }
     });
     stuck.await.expect_err("the writer went on");
-    assert!(accepted <= 2 * ROOM + copy::BUFFER_BYTES, "{accepted}");
-    assert_eq!(relay.counts.down.bytes(), ROOM as u64);
+    assert!(accepted <= 2 * ROOM + buffer::BUFFER_BYTES, "{accepted}");
+    assert_eq!(usage.down(), ROOM as u64);
     drop(writer);
     assert_eq!(read_all(&mut reader).await.len(), accepted);
     drop(reader);
@@ -284,9 +297,45 @@ async fn bytes_behind_both_heads_go_first_and_count() {
 #[test]
 fn a_relay_is_small() {
     let ((mut client, _near), (mut upstream, _far)) = (Wire::pair(1), Wire::pair(1));
-    let counts = Counts::default();
-    let bytes = size_of_val(&run(&mut client, &mut upstream, HOUR, &counts));
+    let mut meter = Meter::new(&Allowance::default());
+    let bytes = size_of_val(&run(&mut client, &mut upstream, HOUR, &mut meter));
     assert!(bytes <= 512, "{bytes} bytes for each tunnel");
+}
+
+#[tokio::test]
+async fn a_quota_ends_a_tunnel_with_a_reset_where_it_is_used_up() {
+    let ((near, mut client), (far, mut origin)) = (tcp_pair().await, tcp_pair().await);
+    let (relay, usage) = Relay::counted(near, far, HOUR);
+    usage.end_at(300_000);
+    client.write_all(&pattern(100_000)).await.unwrap();
+    origin.read_exact(&mut vec![0; 100_000]).await.unwrap();
+    let answer = pattern(1_000_000);
+    // How far that gets is the kernel's to say.
+    let (_, got) = tokio::join!(origin.write_all(&answer), read_until_reset(&mut client));
+    assert!(got.len() <= 200_000 && answer.starts_with(&got));
+    assert_eq!(relay.end().await, (End::Quota, 100_000, 200_000));
+    assert_eq!(usage.left(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bandwidth_is_kept_to_each_way() {
+    let ((client, mut near), (upstream, mut far)) = (Wire::pair(1 << 20), Wire::pair(1 << 20));
+    let pacer = |rate| Some(Pacer::new(rate));
+    let allowance =
+        Allowance { usage: None, up: [pacer(100_000), None], down: [pacer(5_000_000), pacer(1_000_000)] };
+    let relay = Relay::bound(client, upstream, HOUR, &allowance);
+    let start = Instant::now();
+    let send = async |wire: &mut Wire, bytes| {
+        wire.write_all(&pattern(bytes)).await.unwrap();
+        wire.shutdown().await.unwrap();
+    };
+    send(&mut near, 500_000).await;
+    send(&mut far, 1_000_000).await;
+    let took = async |wire: &mut Wire| (read_all(wire).await, start.elapsed().as_secs_f64());
+    let (down, up) = tokio::join!(took(&mut near), took(&mut far));
+    assert!(down.0 == pattern(1_000_000) && up.0 == pattern(500_000));
+    assert!((0.9..1.05).contains(&down.1) && (4.8..5.1).contains(&up.1), "{} s, {} s", down.1, up.1);
+    assert_eq!(relay.end().await, (End::Done, 500_000, 1_000_000));
 }
 
 /// A client on a socket, a relay, and an origin behind TLS.
@@ -345,8 +394,8 @@ async fn an_unannounced_end_of_tls_is_an_end_for_a_tunnel_and_none_for_a_body() 
     let (upstream, origin) = server.pair(&TlsClient::new(), "proxy.test", &Trust::Anything).await;
     drop(origin);
     let ((mut to, _near), mut from) = (Wire::pair(8), upstream.unwrap());
-    let (mut pump, count) = (Pump::new(copy::UntilEnd), Count::default());
-    let end = poll_fn(|cx| pump.poll(cx, &mut from, &mut to, &count)).await;
+    let (mut pump, mut meter) = (Pump::new(guide::UntilEnd), Meter::new(&Allowance::default()));
+    let end = poll_fn(|cx| pump.poll(cx, &mut from, &mut to, &mut meter.down)).await;
     assert!(matches!(end, Err(Broken::Short)), "{end:?}");
 }
 

@@ -15,8 +15,9 @@ use crate::http1::fields::Named;
 use crate::http1::framing::BodyKind;
 use crate::http1::head::{HeadLimits, Violation};
 use crate::net::wire::Wire;
-use crate::relay::copy::{Broken, Exactly, Guide, Pump, Step, UntilEnd};
-use crate::relay::meter::Count;
+use crate::relay::copy::{Broken, Pump};
+use crate::relay::guide::{Exactly, Guide, Step, UntilEnd};
+use crate::relay::meter::Gauge;
 
 /// A body that is being moved.
 pub(super) enum Body {
@@ -80,13 +81,13 @@ impl Body {
         cx: &mut Context<'_>,
         from: &mut Wire,
         to: &mut Wire,
-        count: &Count,
+        gauge: &mut Gauge,
     ) -> Poll<Result<(), Broken<Violation>>> {
         let polled = match self {
             Self::Moved => return Poll::Ready(Ok(())),
-            Self::Length(pump) => pump.poll(cx, from, to, count).map_err(widen),
-            Self::UntilClose(pump) => pump.poll(cx, from, to, count).map_err(widen),
-            Self::Chunked(pump) => pump.poll(cx, from, to, count),
+            Self::Length(pump) => pump.poll(cx, from, to, gauge).map_err(widen),
+            Self::UntilClose(pump) => pump.poll(cx, from, to, gauge).map_err(widen),
+            Self::Chunked(pump) => pump.poll(cx, from, to, gauge),
         };
         if let Poll::Ready(Ok(())) = polled {
             *self = Self::Moved;
@@ -100,6 +101,7 @@ fn widen(broken: Broken<Infallible>) -> Broken<Violation> {
         Broken::Source(error) => Broken::Source(error),
         Broken::Short => Broken::Short,
         Broken::Sink(error) => Broken::Sink(error),
+        Broken::UsedUp => Broken::UsedUp,
         Broken::Fault(never) => match never {},
     }
 }
@@ -130,6 +132,18 @@ impl Guide for Chunks {
             used += step.eaten;
         }
         Ok(Step { pass, used })
+    }
+
+    fn blind(&self) -> usize {
+        usize::try_from(self.0.data_left()).unwrap_or(usize::MAX)
+    }
+
+    fn foreseen(&self) -> usize {
+        self.blind()
+    }
+
+    fn passed(&mut self, bytes: usize) {
+        self.0.pass_data(bytes as u64);
     }
 
     fn may_end(&self, _clean: bool) -> bool {

@@ -12,10 +12,11 @@ use super::link::{self, Kept};
 use super::presence::{self, unless_left};
 use super::tunnel::Tunnel;
 use super::{Door, Shared, announce, wish};
+use crate::admit::limits::tab::Admission;
 use crate::core::fault::Fault;
 use crate::dial::Purpose;
 use crate::http1::answer;
-use crate::relay::meter::Counts;
+use crate::relay::meter::Meter;
 
 /// Serves a CONNECT.
 pub(super) async fn connect(
@@ -27,14 +28,14 @@ pub(super) async fn connect(
     client.kept = Kept::default();
     let at_end = presence::at_end(&request.asked, &client.wire);
     let way = way(shared, door, client.address, &mut request);
-    let link = match unless_left(&mut client.wire, at_end, way).await {
-        Some(Ok(link)) => link,
+    let (link, admission) = match unless_left(&mut client.wire, at_end, way).await {
+        Some(Ok(way)) => way,
         Some(Err(fault)) => return fail(shared, client, request, fault).await,
         None => return left(request),
     };
     let Request { head, mut record, .. } = request;
     drop(head);
-    let news = link.news(shared);
+    let news = link.news(shared).await;
     record.news = news;
     record.status = Some(200);
     let established = announce::with(shared, &link, news, answer::established);
@@ -42,7 +43,8 @@ pub(super) async fn connect(
         record.end = Some("client_gone");
         return Next::Done;
     }
-    Next::Tunnel(Tunnel::new(client.wire, link, record, Counts::default()))
+    let meter = Meter::new(&admission.allowance());
+    Next::Tunnel(Tunnel::new(client.wire, link, admission, record, meter))
 }
 
 async fn way(
@@ -50,7 +52,8 @@ async fn way(
     door: &Door,
     client: SocketAddr,
     request: &mut Request,
-) -> Result<link::Link, Fault> {
+) -> Result<(link::Link, Admission), Fault> {
     let wish = wish::wish(shared, door, &request.head, client, &mut request.record).await?;
-    link::open(shared, &wish, Purpose::Tunnel, &mut Kept::default(), &mut request.record).await
+    let link = link::open(shared, &wish, Purpose::Tunnel, &mut Kept::default(), &mut request.record).await?;
+    Ok((link, wish.admission))
 }

@@ -27,9 +27,10 @@ use crate::http1::forward::{self as rewrite, Back};
 use crate::http1::framing::{self, Answered, Asked, BodyKind};
 use crate::http1::head::{HeadLimits, ResponseHead, Scan, Violation, parse_response};
 use crate::net::wire::Wire;
-use crate::relay::copy::{Broken, with_buffer};
+use crate::relay::buffer::{HEAD_BYTES, with_buffer};
+use crate::relay::copy::Broken;
 use crate::relay::lull::Lull;
-use crate::relay::meter::{Count, Counts};
+use crate::relay::meter::{Gauge, Meter};
 use crate::relay::vigil::{AtEnd, Sign, Vigil};
 
 /// More interim answers than this are a flood.
@@ -150,16 +151,16 @@ impl<'a> Exchange<'a> {
     }
 
     /// Sends the request and waits for the head of its final answer.
-    pub(super) async fn answer(&mut self, counts: &Counts) -> Result<Answer, Stopped> {
+    pub(super) async fn answer(&mut self, meter: &mut Meter) -> Result<Answer, Stopped> {
         let timeouts = &self.shared.settings.timeouts;
         let mut stall = Lull::new(timeouts.body);
         let mut silence = Lull::new(self.response);
         poll_fn(|cx| {
-            let before = (counts.up.bytes(), self.head.written);
-            if let Err(stopped) = self.poll_up(cx, &counts.up) {
+            let before = (meter.up.bytes(), self.head.written);
+            if let Err(stopped) = self.poll_up(cx, &mut meter.up) {
                 return Poll::Ready(Err(stopped));
             }
-            if before != (counts.up.bytes(), self.head.written) {
+            if before != (meter.up.bytes(), self.head.written) {
                 stall.note();
                 silence.note();
             }
@@ -217,25 +218,29 @@ impl<'a> Exchange<'a> {
         false
     }
 
-    fn poll_up(&mut self, cx: &mut Context<'_>, count: &Count) -> Result<(), Stopped> {
+    fn poll_up(&mut self, cx: &mut Context<'_>, gauge: &mut Gauge) -> Result<(), Stopped> {
         if self.deaf {
             return Ok(());
         }
         match self.head.poll(cx, &mut self.link.wire) {
             Poll::Pending => return Ok(()),
-            Poll::Ready(Ok(body)) => count.add(body),
+            Poll::Ready(Ok(body)) => gauge.add(body),
             Poll::Ready(Err(_)) => {
                 self.deaf = true;
                 return Ok(());
             }
         }
-        match self.body.poll(cx, &mut self.client, &mut self.link.wire, count) {
+        match self.body.poll(cx, &mut self.client, &mut self.link.wire, gauge) {
             Poll::Pending | Poll::Ready(Ok(())) => Ok(()),
             Poll::Ready(Err(Broken::Sink(_))) => {
                 self.deaf = true;
                 Ok(())
             }
             Poll::Ready(Err(Broken::Source(_) | Broken::Short)) => Err(client_gone()),
+            Poll::Ready(Err(Broken::UsedUp)) => {
+                let detail = "the user's quota was used up on the way: come back when a new day begins";
+                Err(self.target_fault(Code::QuotaExceeded, detail))
+            }
             Poll::Ready(Err(Broken::Fault(violation))) => {
                 Err(Stopped { fault: violation.into(), blame: Blame::Target, answerable: true })
             }
@@ -293,7 +298,7 @@ impl<'a> Exchange<'a> {
     /// Whether the upstream sent something.
     fn read(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         with_buffer(|borrowed| {
-            let mut read = ReadBuf::new(borrowed);
+            let mut read = ReadBuf::new(&mut borrowed[..HEAD_BYTES]);
             let done = ready!(Pin::new(&mut self.link.wire).poll_read(cx, &mut read));
             self.incoming.extend_from_slice(read.filled());
             Poll::Ready(done.is_ok() && !read.filled().is_empty())
@@ -335,7 +340,7 @@ impl<'a> Exchange<'a> {
         head: Vec<u8>,
         answer: &Answer,
         decode: bool,
-        counts: &Counts,
+        meter: &mut Meter,
     ) -> Result<(), &'static str> {
         let mut outbox = Outbox { bytes: head, ..Outbox::default() };
         let named = Named::of(answer.head.fields());
@@ -347,31 +352,32 @@ impl<'a> Exchange<'a> {
         let mut stall = Lull::new(self.shared.settings.timeouts.idle);
         let mut vigil = Vigil::new(presence::PATIENCE);
         poll_fn(|cx| {
-            let before = (counts.total(), outbox.written);
-            if self.poll_up(cx, &counts.up).is_err() {
+            let before = (meter.total(), outbox.written);
+            if self.poll_up(cx, &mut meter.up).is_err() {
                 self.link.wire.reset();
                 self.deaf = true;
             }
             match outbox.poll(cx, &mut self.client) {
-                Poll::Ready(Ok(body)) => counts.down.add(body),
+                Poll::Ready(Ok(body)) => meter.down.add(body),
                 Poll::Ready(Err(_)) => return Poll::Ready(Err("client_gone")),
                 Poll::Pending => {
-                    if (counts.total(), outbox.written) != before {
+                    if (meter.total(), outbox.written) != before {
                         stall.note();
                     }
                     return stall.poll(cx).map(|()| Err("client_stalled"));
                 }
             }
-            match body.poll(cx, &mut self.link.wire, &mut self.client, &counts.down) {
+            match body.poll(cx, &mut self.link.wire, &mut self.client, &mut meter.down) {
                 Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
                 Poll::Ready(Err(Broken::Sink(_))) => return Poll::Ready(Err("client_gone")),
                 Poll::Ready(Err(Broken::Fault(_))) => return Poll::Ready(Err("bad_response")),
+                Poll::Ready(Err(Broken::UsedUp)) => return Poll::Ready(Err("quota")),
                 Poll::Ready(Err(Broken::Source(_) | Broken::Short)) => {
                     return Poll::Ready(Err(BROKE_OFF));
                 }
                 Poll::Pending => {}
             }
-            if (counts.total(), outbox.written) != before {
+            if (meter.total(), outbox.written) != before {
                 stall.note();
                 vigil.note();
             }

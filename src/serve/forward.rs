@@ -15,6 +15,8 @@ use super::presence::{self, unless_left};
 use super::tunnel::Tunnel;
 use super::wish::{Wish, wish};
 use super::{Door, Shared, announce, travel};
+use crate::admit::limits::ending::Cut;
+use crate::admit::limits::tab::used_up;
 use crate::core::code::Code;
 use crate::core::fault::{Blame, Fault};
 use crate::dial::{Form, Purpose};
@@ -22,7 +24,7 @@ use crate::http1::answer::{self, FaultContext};
 use crate::http1::forward::{self as rewrite, Back, Onward};
 use crate::http1::framing::BodyKind;
 use crate::http1::head::Destination;
-use crate::relay::meter::Counts;
+use crate::relay::meter::Meter;
 
 /// Serves a plain request.
 pub(super) async fn forward(
@@ -50,8 +52,10 @@ pub(super) async fn forward(
     let response = wish.ask.pool.timeouts.response;
     let Client { wire, address, at, kept } = client;
     let exchange = Exchange::new(shared, &request, wire, link, head, response);
-    let mut turn = Turn { shared, address, at, kept, request, wish, exchange, counts: Counts::default() };
-    match turn.exchange.answer(&turn.counts).await {
+    let meter = Meter::new(&wish.admission.allowance());
+    let mut turn = Turn { shared, address, at, kept, request, wish, exchange, meter };
+    let answered = turn.wish.admission.unless_cut(turn.exchange.answer(&mut turn.meter)).await;
+    match answered.unwrap_or_else(|cut| Err(cut_off(shared, cut))) {
         Ok(answer) => turn.pass_on(answer).await,
         // Boxed, as all that is rare is: no other request makes room for it.
         Err(stopped) => Box::pin(turn.stop(stopped)).await,
@@ -67,7 +71,7 @@ struct Turn<'a> {
     request: Request,
     wish: Wish,
     exchange: Exchange<'a>,
-    counts: Counts,
+    meter: Meter,
 }
 
 /// The head as the next hop gets it.
@@ -90,6 +94,15 @@ fn onward(shared: &Shared, request: &Request, link: &Link) -> Vec<u8> {
     };
     rewrite::request(&mut out, &request.head, &request.asked, &onward);
     out
+}
+
+/// The user's end came before the answer.
+fn cut_off(shared: &Shared, cut: Cut) -> Stopped {
+    let fault = match cut {
+        Cut::Quota => used_up(shared.clock.now()),
+        Cut::UserRemoved => Fault::new(Code::AuthFailed, "there is no such user any more"),
+    };
+    Stopped { fault, blame: Blame::Target, answerable: true }
 }
 
 /// Why an answer is not passed on: it is not the target's to give.
@@ -121,7 +134,7 @@ impl Turn<'_> {
             return Box::pin(self.stop(Stopped { fault, blame, answerable: true })).await;
         }
         self.exchange.link.succeeded(self.shared);
-        let news = self.exchange.link.news(self.shared);
+        let news = self.exchange.link.news(self.shared).await;
         self.request.record.news = news;
         self.request.record.status = Some(answer.head.status());
         let mut out = self.exchange.owed();
@@ -141,9 +154,10 @@ impl Turn<'_> {
         let sent = announce::with(self.shared, &self.exchange.link, news, |announce| {
             rewrite::response(&mut out, &answer.head, answer.body, &Back { announce, ..back })
         });
-        let whole = self.exchange.body(out, &answer, sent.decode, &self.counts).await;
+        let body = self.exchange.body(out, &answer, sent.decode, &mut self.meter);
+        let whole = self.wish.admission.unless_cut(body).await;
         self.count();
-        if let Err(end) = whole {
+        if let Err(end) = whole.unwrap_or_else(|cut| Err(cut.word())) {
             self.request.record.end = Some(end);
             // Nobody must take a broken answer for a whole one. Where its
             // framing tells, what came of it is not taken back by a reset.
@@ -174,7 +188,7 @@ impl Turn<'_> {
             return Next::Done;
         }
         let (client, link, _) = self.exchange.part();
-        Next::Tunnel(Tunnel::new(client, link, self.request.record, self.counts))
+        Next::Tunnel(Tunnel::new(client, link, self.wish.admission, self.request.record, self.meter))
     }
 
     /// No answer that can be passed on.
@@ -211,8 +225,8 @@ impl Turn<'_> {
     }
 
     fn count(&mut self) {
-        self.request.record.up = self.counts.up.bytes();
-        self.request.record.down = self.counts.down.bytes();
+        self.request.record.up = self.meter.up.bytes();
+        self.request.record.down = self.meter.down.bytes();
         self.exchange.link.moved(self.request.record.up, self.request.record.down);
     }
 }

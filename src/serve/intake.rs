@@ -20,7 +20,7 @@ use crate::core::fault::Fault;
 use crate::drain::Drain;
 use crate::http1::head::{HeadLimits, RequestHead, Scan, parse_request};
 use crate::net::wire::Wire;
-use crate::relay::copy::with_buffer;
+use crate::relay::buffer::{HEAD_BYTES, with_buffer};
 
 /// For how long, and for how many bytes, a client that is sent away may go on
 /// sending before its connection is closed for good.
@@ -117,7 +117,7 @@ fn too_slow() -> Fault {
 pub(super) async fn fill(wire: &mut Wire, buffer: &mut BytesMut) -> io::Result<usize> {
     poll_fn(|cx| {
         with_buffer(|borrowed| {
-            let mut read = ReadBuf::new(borrowed);
+            let mut read = ReadBuf::new(&mut borrowed[..HEAD_BYTES]);
             ready!(Pin::new(&mut *wire).poll_read(cx, &mut read))?;
             buffer.extend_from_slice(read.filled());
             Ok(read.filled().len()).into()

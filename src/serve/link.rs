@@ -179,7 +179,13 @@ async fn pinned(
 
 /// After a failed dial: the same exit again, another, or none.
 async fn next_leg(route: &mut Route<'_>, claim: Claim, failed: Failed) -> Result<Leg, Fault> {
+    let version = claim.pin.version;
+    let claim = if failed.failure.is_exits() { route.resolve(claim).await } else { claim };
     route.refresh();
+    if claim.pin.version != version {
+        // The gateway that made it has chosen another exit meanwhile.
+        return Ok(Leg { claim, pick: None });
+    }
     let mut next = route.course.after(claim.fresh, &failed.failure);
     if next == Next::Other {
         match route.replace(&claim, &failed.exit.name).await? {
@@ -328,10 +334,10 @@ impl Link {
 
     /// What the success about to be answered says of the session. Each call
     /// counts as that success.
-    pub(super) fn news(&self, shared: &Shared) -> Option<News> {
+    pub(super) async fn news(&self, shared: &Shared) -> Option<News> {
         let pinned = self.pinned.as_ref()?;
         // A pin that was moved or ended since has its own first success.
-        Some(shared.store.announce(pinned.key, pinned.pin.version).unwrap_or(News::Held))
+        Some(shared.store.announce(pinned.key, pinned.pin.version).await.unwrap_or(News::Held))
     }
 }
 

@@ -37,6 +37,7 @@ mod link;
 mod outbox;
 mod presence;
 mod route;
+mod seat;
 mod travel;
 mod tunnel;
 mod wish;

@@ -8,8 +8,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Shared;
 use super::wish::Wish;
+use super::{Shared, seat};
 use crate::core::ask::AskedSession;
 use crate::core::code::Code;
 use crate::core::failover::{Closed, Course, Down, Leave, Stays};
@@ -20,7 +20,18 @@ use crate::core::time::{Timestamp, Ttl};
 use crate::observe::events::{self, Event};
 use crate::observe::instruments::MoveReason;
 use crate::state::{LivePool, NewPin, NoExit, Pick};
-use crate::store::Claim;
+use crate::store::{Claim, Reserved};
+
+/// So many exits, or addresses of a prefix, are tried that other gateways have
+/// taken.
+const MOST_FULL: u32 = 8;
+
+/// An exit for a pin, with room on it.
+struct Taken {
+    pick: Pick,
+    proposal: Pin,
+    reserved: Reserved,
+}
 
 /// A session on its way to an exit, during one request.
 pub(super) struct Route<'a> {
@@ -104,16 +115,67 @@ impl<'a> Route<'a> {
             Err(none) => none.lacks_room(),
             Ok(pick) => pick.shares_address(),
         };
-        let mut pick = if crowded {
+        if crowded {
             drop(placed);
             self.shared.store.sweep().await;
-            self.pool.place(&ask, self.now(), &mut rand::rng())?
-        } else {
-            placed?
+            placed = self.pool.place(&ask, self.now(), &mut rand::rng());
+        }
+        let Taken { mut pick, proposal, reserved } = match self.take(placed, &ask).await? {
+            Ok(taken) => taken,
+            // Another gateway may have pinned it already.
+            Err(none) => match self.shared.store.find(self.session.key).await? {
+                Some(claim) => return Ok(Leg { claim, pick: None }),
+                None => return Err(none.into()),
+            },
         };
-        let claim = self.shared.store.claim(self.session.key, self.proposal(&pick)).await?;
+        let key = self.session.key;
+        let seat = match seat::take(self.shared, &self.wish.admission, key).await? {
+            Ok(seat) => seat,
+            Err(claim) => return Ok(Leg { claim, pick: None }),
+        };
+        let claim = self.shared.store.claim(key, proposal).await?;
+        if claim.won {
+            seat.commit(&claim.pin);
+        }
         self.tell_claim(&claim);
-        Ok(adopt(claim, &mut pick).then_use(pick))
+        Ok(adopt(claim, &mut pick, reserved).then_use(pick))
+    }
+
+    /// Reserves on all gateways what a pin takes of an exit that was placed;
+    /// another exit, where other gateways have filled it since its pins were
+    /// counted, or another address.
+    async fn take(
+        &self,
+        mut placed: Result<Pick, NoExit>,
+        ask: &NewPin<'_>,
+    ) -> Result<Result<Taken, NoExit>, Fault> {
+        let mut not = ask.not.to_vec();
+        for left in (0..MOST_FULL).rev() {
+            let pick = match placed {
+                Ok(pick) => pick,
+                Err(none) => return Ok(Err(none)),
+            };
+            let (key, proposal) = (self.session.key, self.proposal(&pick));
+            let by_address = pick.variant.address().is_some();
+            if let Some(reserved) = self.shared.store.reserve(key, &proposal, pick.exit.max_sessions).await? {
+                return Ok(Ok(Taken { pick, proposal, reserved }));
+            }
+            if by_address && left == 0 && pick.exit.max_sessions == 0 {
+                // A prefix whose addresses are all taken gives a used one.
+                return Ok(Ok(Taken { pick, proposal, reserved: Reserved::nothing(key) }));
+            }
+            if !by_address || left < MOST_FULL / 2 && pick.exit.max_sessions > 0 {
+                not.push(pick.exit.name.clone());
+            }
+            drop(pick);
+            placed = self.pool.place(&NewPin { not: &not, ..*ask }, self.now(), &mut rand::rng());
+        }
+        Err(Fault::new(Code::NoExit, "other gateways have taken the room of every exit that was tried"))
+    }
+
+    /// A claim whose exit failed, as another gateway leaves it.
+    pub(super) async fn resolve(&self, claim: Claim) -> Claim {
+        self.shared.store.resolve(self.session.key, claim).await
     }
 
     /// After a failure of a pin that no client has seen: another exit,
@@ -122,8 +184,8 @@ impl<'a> Route<'a> {
         self.tried.push(failed.clone());
         let ask = NewPin { ttl: left(&claim.pin, self.now()), ..self.new_pin(&self.tried) };
         let placed = self.pool.place(&ask, self.now(), &mut rand::rng());
-        match placed {
-            Ok(pick) => self.repin(claim, Only::Fresh, pick, MoveReason::FirstDial).await.map(Some),
+        match self.take(placed, &ask).await? {
+            Ok(taken) => self.repin(claim, Only::Fresh, taken, MoveReason::FirstDial).await.map(Some),
             Err(_) => Ok(None),
         }
     }
@@ -161,6 +223,12 @@ impl<'a> Route<'a> {
 
     /// Moves the session away from an exit that is down, if it may move.
     pub(super) async fn fail_over(&mut self, claim: &Claim, down: Down) -> Result<Leg, Fault> {
+        let seen = claim.pin.version;
+        let claim = &self.resolve(claim.clone()).await;
+        if claim.pin.version != seen {
+            // The gateway that made it has chosen another exit meanwhile.
+            return Ok(Leg { claim: claim.clone(), pick: None });
+        }
         let cause = self.cause(claim, down);
         let (siblings_only, only) = match self.course.leave(claim.fresh, down) {
             Ok(Leave::Renew(only)) => return self.renew(claim, only).await,
@@ -178,14 +246,14 @@ impl<'a> Route<'a> {
         let address = self.address_of(&claim.pin);
         let ask = NewPin { ttl: left(&claim.pin, self.now()), address, siblings_only, ..self.new_pin(&not) };
         let placed = self.pool.place(&ask, self.now(), &mut rand::rng());
-        match placed {
-            Ok(pick) => {
-                let to = pick.exit.name.id.clone();
+        match self.take(placed, &ask).await? {
+            Ok(taken) => {
+                let to = taken.pick.exit.name.id.clone();
                 let reason = match down {
                     Down::Readdressed => MoveReason::AddressChanged,
                     Down::Closed(_) | Down::TokenLost => MoveReason::ExitDown,
                 };
-                let leg = self.repin(claim, only, pick, reason).await?;
+                let leg = self.repin(claim, only, taken, reason).await?;
                 if leg.claim.won {
                     log_move(&claim.pin, &to, &cause);
                 }
@@ -209,25 +277,26 @@ impl<'a> Route<'a> {
     pub(super) async fn renew(&self, claim: &Claim, only: Only) -> Result<Leg, Fault> {
         let renewed = self.pool.renew(&claim.pin.exit.id, self.now(), &mut rand::rng());
         match renewed {
-            Ok(pick) => self.repin(claim, only, pick, MoveReason::ExitChanged).await,
+            Ok(pick) => {
+                let (key, proposal) = (self.session.key, self.proposal(&pick));
+                // Its place on the exit it has; an address that another
+                // gateway has as well is rare, and the prefix's to bear.
+                let reserved = self.shared.store.reserve(key, &proposal, 0).await?;
+                let reserved = reserved.unwrap_or_else(|| Reserved::nothing(key));
+                self.repin(claim, only, Taken { pick, proposal, reserved }, MoveReason::ExitChanged).await
+            }
             // The next turn meets the exit as it is now.
             Err(closed) if closed.is_down() => Ok(Leg { claim: claim.clone(), pick: None }),
             Err(_) => Err(self.busy(claim)),
         }
     }
 
-    async fn repin(
-        &self,
-        claim: &Claim,
-        only: Only,
-        mut pick: Pick,
-        reason: MoveReason,
-    ) -> Result<Leg, Fault> {
-        let mut proposal = self.proposal(&pick);
+    async fn repin(&self, claim: &Claim, only: Only, taken: Taken, reason: MoveReason) -> Result<Leg, Fault> {
+        let Taken { mut pick, mut proposal, reserved } = taken;
         proposal.same_address = pick.address().is_some() && pick.address() == self.address_of(&claim.pin);
         let (key, seen) = (self.session.key, claim.pin.version);
         let Some(moved) = self.shared.store.repin(key, seen, only, proposal).await? else {
-            drop(pick);
+            drop((pick, reserved));
             return self.claim().await;
         };
         if moved.won {
@@ -239,7 +308,7 @@ impl<'a> Route<'a> {
                 reason: reason.word(),
             });
         }
-        Ok(adopt(moved, &mut pick).then_use(pick))
+        Ok(adopt(moved, &mut pick, reserved).then_use(pick))
     }
 
     fn tell_claim(&self, claim: &Claim) {
@@ -257,7 +326,13 @@ impl<'a> Route<'a> {
         if self.pool.changed_under(pin) {
             return self.pool.address_before(&pin.exit.id);
         }
-        self.pool.address_of(&pin.exit.id, &pin.variant).or_else(|| pin.variant.address())
+        let known = self.pool.address_of(&pin.exit.id, &pin.variant).or_else(|| pin.variant.address());
+        // An exit that is gone from the file is still known by name.
+        let gone = || match self.pool.pool.exit(&pin.exit.id) {
+            Some(_) => None,
+            None => self.shared.state.address(&pin.exit),
+        };
+        known.or_else(gone)
     }
 
     fn new_pin<'n>(&'n self, not: &'n [ExitName]) -> NewPin<'n> {
@@ -348,11 +423,12 @@ struct Adopted(Claim);
 
 /// The winner's room counts from now on; a loser's is given back with its
 /// pick.
-fn adopt(claim: Claim, pick: &mut Pick) -> Adopted {
-    if claim.won
-        && let Some(room) = pick.room.take()
-    {
-        room.commit(&claim.pin);
+fn adopt(claim: Claim, pick: &mut Pick, reserved: Reserved) -> Adopted {
+    if claim.won {
+        reserved.keep();
+        if let Some(room) = pick.room.take() {
+            room.commit(&claim.pin);
+        }
     }
     Adopted(claim)
 }

@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use super::link::Link;
+use crate::admit::limits::tab::Admission;
 use crate::net::wire::Wire;
 use crate::observe::access::Record;
-use crate::relay::meter::Counts;
+use crate::relay::meter::Meter;
 use crate::relay::{self, End, Side};
 use crate::state::ConnectionGuard;
 
@@ -17,31 +18,46 @@ use crate::state::ConnectionGuard;
 pub(super) struct Tunnel {
     client: Wire,
     upstream: Wire,
-    counts: Counts,
+    meter: Meter,
     record: Record,
+    admission: Admission,
     connection: ConnectionGuard,
 }
 
 impl Tunnel {
-    /// A tunnel of which `counts` has counted what went before.
-    pub(super) fn new(client: Wire, link: Link, record: Record, counts: Counts) -> Box<Self> {
+    /// A tunnel of which `meter` has counted what went before.
+    pub(super) fn new(
+        client: Wire,
+        link: Link,
+        admission: Admission,
+        record: Record,
+        meter: Meter,
+    ) -> Box<Self> {
         let (upstream, connection) = link.into_parts();
-        Box::new(Self { client, upstream, counts, record, connection })
+        Box::new(Self { client, upstream, meter, record, admission, connection })
     }
 
     /// Relays until it ends.
     pub(super) async fn run(mut self: Box<Self>, idle: Duration) {
-        let Self { client, upstream, counts, .. } = &mut *self;
-        let end = relay::run(client, upstream, idle, counts).await;
-        self.record.end = name(end);
+        let Self { client, upstream, meter, admission, .. } = &mut *self;
+        let relayed = admission.unless_cut(relay::run(client, upstream, idle, meter)).await;
+        self.record.end = match relayed {
+            Ok(end) => name(end),
+            Err(cut) => {
+                // Nobody must take what is cut off for a whole.
+                self.client.reset();
+                self.upstream.reset();
+                Some(cut.word())
+            }
+        };
     }
 }
 
 /// What a tunnel has moved gets into its record also when it is cut off.
 impl Drop for Tunnel {
     fn drop(&mut self) {
-        self.record.up = self.counts.up.bytes();
-        self.record.down = self.counts.down.bytes();
+        self.record.up = self.meter.up.bytes();
+        self.record.down = self.meter.down.bytes();
         self.connection.moved(self.record.up, self.record.down);
         self.record.end.get_or_insert("drained");
     }
@@ -51,6 +67,7 @@ fn name(end: End) -> Option<&'static str> {
     Some(match end {
         End::Done => "done",
         End::Idle => "idle",
+        End::Quota => "quota",
         End::ClientReset => "client_reset",
         End::UpstreamReset => "upstream_reset",
         End::Io { side: Side::Client, .. } => "client_failed",

@@ -8,11 +8,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{Door, Shared};
+use super::{Door, Shared, seat};
+use crate::admit::limits::tab::Admission;
+use crate::admit::tokens::Grant;
 use crate::core::ask::{Ask, AtHand, ask, judge};
 use crate::core::code::Code;
 use crate::core::fault::Fault;
 use crate::core::policy::Judged;
+use crate::core::pool::NameRef;
 use crate::core::target::Target;
 use crate::core::username::{Parameters, parse};
 use crate::http1::fields::{Fields, Known};
@@ -32,6 +35,8 @@ pub(super) struct Wish {
     pub(super) judged: Judged,
     /// The session's live pin, where there is one.
     pub(super) held: Option<Claim>,
+    /// What it takes up of its user's limits.
+    pub(super) admission: Admission,
 }
 
 /// Judges a request.
@@ -50,8 +55,19 @@ pub(super) async fn wish(
     record.user = Some(caller.account.name.clone());
 
     let said = parse(&caller.tail).map_err(|error| error.fault)?;
-    let parameters = said.join(from_fields(fields)?)?;
+    let said = said.join(from_fields(fields)?)?;
+    let mut parameters = match &caller.grant {
+        None => said,
+        Some(grant) => {
+            let fixed = from_grant(grant, &said);
+            said.join(fixed)?
+        }
+    };
     judge(&parameters, &caller.account, &shared.settings.bounds)?;
+    // A session that is made of what is at hand has the token's ttl as well.
+    if let (None, Some(grant)) = (parameters.ttl, &caller.grant) {
+        parameters.ttl = grant.fixed.ttl;
+    }
 
     let snapshot = shared.state.snapshot();
     let target = head.destination().and_then(|destination| match destination {
@@ -64,13 +80,22 @@ pub(super) async fn wish(
     record.pool = Some(ask.pool.name.clone());
     record.session = ask.session.as_ref().map(|session| session.id.clone());
 
-    let held = match &ask.session {
-        Some(session) => shared.store.hold(session.key).await?,
+    let mut held = match &ask.session {
+        Some(session) => match shared.store.hold(session.key).await? {
+            // A shared store's pin that this gateway does not know yet: mostly
+            // the claim tells.
+            None if ask.exit.is_some() => shared.store.find(session.key).await?,
+            held => held,
+        },
         None => None,
     };
     check_exit(&ask, held.as_ref())?;
-    if ask.session.is_some() && held.is_none() {
+    let granted = caller.grant.as_ref().map(|grant| &grant.fixed.limits);
+    let admission = caller.tab.enter(granted, shared.clock.now()).await?;
+    if let (Some(session), None) = (&ask.session, &held) {
         check_room(shared)?;
+        held = seat::check(shared, &admission, session.key).await?;
+        check_exit(&ask, held.as_ref())?;
     }
     let target = target?;
     record.target = Some(target.to_string());
@@ -79,7 +104,7 @@ pub(super) async fn wish(
         return Err(Fault::new(Code::LoopDetected, detail));
     }
     let judged = ask.pool.targets.judge(target, &shared.own)?;
-    Ok(Wish { ask, snapshot, judged, held })
+    Ok(Wish { ask, snapshot, judged, held, admission })
 }
 
 /// The one credential; two are none, for a reader behind us might take the
@@ -104,6 +129,20 @@ fn from_fields(fields: &Fields) -> Result<Parameters, Fault> {
         parameters.take_field(&field.name()[name.len()..], text.trim())?;
     }
     Ok(parameters)
+}
+
+/// What a token fixes: a request may say the same, or nothing. A ttl is for
+/// the sessions that there are.
+fn from_grant(grant: &Grant, said: &Parameters) -> Parameters {
+    let fixed = &grant.fixed;
+    let session = fixed.session.clone();
+    let has_session = session.is_some() || said.session.is_some();
+    Parameters {
+        pool: fixed.pool.clone().map(NameRef::Exact),
+        ttl: fixed.ttl.filter(|_| has_session),
+        session,
+        ..Parameters::default()
+    }
 }
 
 /// A session that lives elsewhere is not moved by naming an exit.

@@ -1,15 +1,18 @@
 //! What is known of each exit while the gateway runs.
 //!
-//! Owns: [`ExitState`] (pins, connections, health, addresses given out) and
-//! its guards: [`Attempt`], [`ConnectionGuard`], and `room`'s
-//! [`Room`](super::room::Room). Each gives back on drop what it took.
+//! Owns: [`ExitState`] (pins, connections, health, addresses given out); below
+//! it `attempt` has its guards [`Attempt`] and [`ConnectionGuard`], and `room`
+//! has [`Room`](super::room::Room). Each gives back on drop what it took.
 //! Must not know: pools' choices, I/O. Limits and rules are told by
 //! `pools` when they come into force.
 //!
 //! What a choice looks at are atomics; a healthy exit costs a few loads and
-//! no lock. The mutexes are held for a few steps and never two at a time.
+//! no lock. The mutexes are held for a few steps, and behind one of them at
+//! most the listeners' is taken.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+mod attempt;
+
+use std::net::IpAddr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,17 +21,17 @@ use std::time::Duration;
 use rand::Rng;
 use tokio::sync::Notify;
 
+pub use self::attempt::{After, Attempt, ConnectionGuard};
+use super::lanes::{Lane, Need};
 use super::learned::Learned;
+use super::listeners::Listeners;
 use super::room::Sessions;
 use super::tally::{Dials, Latency, Tally};
 use crate::core::code::Code;
 use crate::core::exit::{Exit, Via};
-use crate::core::fault::{Blame, Fault};
-use crate::core::health::{Change, Health, Outcome, Pass, TokenFailures};
-use crate::core::pin::Variant;
+use crate::core::health::{Health, TokenFailures};
 use crate::core::pool::HealthPolicy;
 use crate::core::prefix::{Addresses, InUse};
-use crate::core::target::Target;
 use crate::core::time::Timestamp;
 
 /// In [`ExitState::closed_until`]: in use.
@@ -53,6 +56,10 @@ pub struct ExitState {
     since: AtomicU64,
     health: Mutex<Checked>,
     trial_over: Notify,
+    /// Lanes that found it closed.
+    listeners: Listeners,
+    /// The low half of the last address that an unpinned request got.
+    last_address: AtomicU64,
     pub(super) sessions: Sessions,
     pub(super) addresses: Mutex<InUse>,
     pub(super) learned: Learned,
@@ -79,6 +86,8 @@ struct Checked {
     digest: Option<u32>,
     /// What the last failed dial said.
     last_failure: Option<LastFailure>,
+    /// What origins see, for pins that are left when it goes.
+    address: Option<IpAddr>,
 }
 
 impl ExitState {
@@ -92,6 +101,8 @@ impl ExitState {
             since: AtomicU64::new(0),
             health: Mutex::default(),
             trial_over: Notify::new(),
+            listeners: Listeners::default(),
+            last_address: AtomicU64::new(0),
             sessions: Sessions::default(),
             addresses: Mutex::default(),
             learned: Learned::default(),
@@ -122,7 +133,10 @@ impl ExitState {
         }
         checked.policy = policy;
         checked.digest = Some(exit.digest);
+        checked.address = exit.address;
         self.publish(&checked);
+        drop(checked);
+        self.opened();
     }
 
     /// Whether anything but the registry and pools still counts on it.
@@ -154,6 +168,34 @@ impl ExitState {
     pub fn is_open(&self, now: Timestamp) -> bool {
         let until = self.closed_until.load(Acquire);
         until == OPEN || until <= now.as_ms()
+    }
+
+    /// What keeps every such request from using it: until an instant, or
+    /// until something else happens first that [`ExitState::opened`] tells.
+    /// `None`: nothing does.
+    pub(super) fn closed(&self, need: Need, now: Timestamp) -> Option<Option<Timestamp>> {
+        let ejected = match self.closed_until.load(Acquire) {
+            OPEN => None,
+            ON_TRIAL => return Some(None),
+            until => Some(Timestamp::from_ms(until)).filter(|until| *until > now),
+        };
+        let full = need != Need::Request && !self.sessions.has_room(now);
+        if !self.has_connection() || (full && self.sessions.rests_until().is_none()) {
+            return Some(None);
+        }
+        let rests = self.sessions.rests_until().filter(|_| full);
+        ejected.max(rests).map(Some)
+    }
+
+    /// This lane is to hear when it opens.
+    pub(super) fn tell(&self, lane: &Arc<Lane>, exit: u32) {
+        self.listeners.add(lane, exit);
+    }
+
+    /// Something that stood against it does so no more: to be called after
+    /// every change that may open it.
+    pub(super) fn opened(&self) {
+        self.listeners.tell();
     }
 
     /// Whether one more connection fits.
@@ -193,6 +235,11 @@ impl ExitState {
         locked(&self.health).last_failure.clone()
     }
 
+    /// The address that origins see or, once it is in no pool, saw.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        locked(&self.health).address.or_else(|| self.learned.address())
+    }
+
     /// What became of its dials.
     pub fn dials(&self) -> Dials {
         self.tally.dials()
@@ -212,34 +259,19 @@ impl ExitState {
         self.publish(&checked);
     }
 
-    /// Begins a dial. `None`: it is ejected, or on trial by another request.
-    pub fn attempt(self: &Arc<Self>, variant: &Variant, now: Timestamp) -> Option<Attempt> {
-        let pass = if self.closed_until.load(Acquire) == OPEN {
-            Pass::Free
-        } else {
-            let mut checked = locked(&self.health);
-            let pass = checked.health.enter(now)?;
-            self.publish(&checked);
-            pass
-        };
-        let token = match variant {
-            Variant::Token(token) => Some(token.clone()),
-            _ => None,
-        };
-        Some(Attempt { live: self.clone(), pass: Some(pass), token })
-    }
-
-    /// One connection more. `None`: it carries as many as it may.
-    pub fn connect(self: &Arc<Self>) -> Option<ConnectionGuard> {
-        let max = self.max_connections.load(Relaxed);
-        let fits = |carried: u32| (max == 0 || carried < max).then(|| carried.saturating_add(1));
-        self.connections.fetch_update(Relaxed, Relaxed, fits).ok()?;
-        Some(ConnectionGuard { live: self.clone() })
-    }
-
-    /// An address for a request without a session, where it has a prefix.
-    pub(super) fn next_address(&self, rng: &mut impl Rng) -> Option<std::net::IpAddr> {
-        locked(&self.addresses).next(rng)
+    /// An address for a request without a session: another one than the last,
+    /// where there is another.
+    pub(super) fn next_address(&self, addresses: &Addresses, rng: &mut impl Rng) -> IpAddr {
+        let place = addresses.draw(rng);
+        let half = |place: u128| (place & u128::from(u64::MAX)) as u64;
+        // Never 0, which is none.
+        let mark = |place: u128| half(place).wrapping_add(1).max(1);
+        if self.last_address.swap(mark(place), Relaxed) != mark(place) {
+            return addresses.nth(place);
+        }
+        let next = (place + 1) % addresses.count();
+        self.last_address.store(mark(next), Relaxed);
+        addresses.nth(next)
     }
 
     /// Makes what `health` says readable without its lock.
@@ -254,123 +286,10 @@ impl ExitState {
         if before == ON_TRIAL && closed_until != ON_TRIAL {
             self.trial_over.notify_waiters();
         }
+        if before != closed_until {
+            self.opened();
+        }
         self.spotless.store(checked.health.is_spotless() && checked.tokens.is_empty(), Release);
-    }
-}
-
-/// A dial through an exit that is to be told the outcome of. Dropped without
-/// one it counts for nothing, and a trial is free for another request.
-#[must_use]
-pub struct Attempt {
-    pub(super) live: Arc<ExitState>,
-    /// Gone once the outcome was told.
-    pass: Option<Pass>,
-    token: Option<Arc<str>>,
-}
-
-/// Where an outcome leaves the exit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct After {
-    /// Until when the exit is ejected, by this outcome or another's.
-    pub ejected_until: Option<Timestamp>,
-    /// What this outcome changed: to be logged and counted, once.
-    pub change: Option<Change>,
-    /// The token is lost: its pin is to get a new one.
-    pub token_lost: bool,
-}
-
-impl Attempt {
-    /// The exit was connected: how long that took.
-    pub fn took(&self, time: Duration) {
-        self.live.tally.took(time);
-    }
-
-    /// The target was reached: ends every count.
-    pub fn succeeded(mut self, now: Timestamp) -> After {
-        self.live.tally.worked.fetch_add(1, Relaxed);
-        if self.pass == Some(Pass::Free) && self.live.spotless.load(Acquire) {
-            self.pass = None;
-            return After::default();
-        }
-        if let Some(token) = &self.token {
-            locked(&self.live.health).tokens.worked(token);
-        }
-        self.report(Outcome::Succeeded, now)
-    }
-
-    /// The dial failed, by whose doing the caller knows. `target` is what was
-    /// dialled.
-    pub fn failed(mut self, blame: Blame, fault: &Fault, target: &Target, now: Timestamp) -> After {
-        if blame == Blame::Target {
-            self.live.tally.target_failed.fetch_add(1, Relaxed);
-        } else {
-            self.live.tally.failed.fetch_add(1, Relaxed);
-            let last = LastFailure { code: fault.code(), detail: fault.detail().into(), at: now };
-            locked(&self.live.health).last_failure = Some(last);
-        }
-        match blame {
-            Blame::Target => self.report(Outcome::TargetFailed, now),
-            Blame::Exit => self.report(Outcome::ExitFailed, now),
-            Blame::Silence => {
-                let mut hash = DefaultHasher::new();
-                target.hash(&mut hash);
-                self.report(Outcome::Silent(hash.finish()), now)
-            }
-            Blame::Token => self.token_failed(now),
-        }
-    }
-
-    /// A vendor's gateway answered, so the exit is well; it refused this
-    /// session of its own.
-    fn token_failed(&mut self, now: Timestamp) -> After {
-        let token_lost = self.token.as_ref().is_some_and(|token| {
-            let checked = &mut *locked(&self.live.health);
-            checked.tokens.failed(token, &checked.policy)
-        });
-        After { token_lost, ..self.report(Outcome::TargetFailed, now) }
-    }
-
-    fn report(&mut self, outcome: Outcome, now: Timestamp) -> After {
-        let mut checked = locked(&self.live.health);
-        let policy = checked.policy;
-        let change = self.pass.take().and_then(|pass| checked.health.report(pass, outcome, &policy, now));
-        match change {
-            Some(Change::Returned) => self.live.since.store(now.as_ms(), Relaxed),
-            Some(Change::Ejected) => drop(self.live.tally.ejections.fetch_add(1, Relaxed)),
-            None => {}
-        }
-        self.live.publish(&checked);
-        After { ejected_until: checked.health.ejected_until(), change, token_lost: false }
-    }
-}
-
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        if let Some(pass @ Pass::Trial(_)) = self.pass.take() {
-            let mut checked = locked(&self.live.health);
-            checked.health.give_back(&pass);
-            self.live.publish(&checked);
-        }
-    }
-}
-
-/// A connection that an exit carries.
-#[must_use]
-pub struct ConnectionGuard {
-    live: Arc<ExitState>,
-}
-
-impl ConnectionGuard {
-    /// So many bytes went through it, from the client and to it.
-    pub fn moved(&self, up: u64, down: u64) {
-        self.live.tally.up.fetch_add(up, Relaxed);
-        self.live.tally.down.fetch_add(down, Relaxed);
-    }
-}
-
-impl Drop for ConnectionGuard {
-    fn drop(&mut self) {
-        self.live.connections.fetch_sub(1, Relaxed);
     }
 }
 

@@ -4,7 +4,6 @@
 //! state: rotation, placement, siblings, a named exit; [`Pick`].
 //! Must not know: pins beyond an exit and a variant, dials, answers.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
@@ -12,15 +11,17 @@ use rand::Rng;
 
 use super::exits::{Attempt, ConnectionGuard, ExitState};
 use super::hold::Holds;
-use super::lanes::Lanes;
+use super::lanes::{Lane, Lanes, Matching, Need};
 use super::no_exit::NoExit;
 use super::room::Room;
-use super::sight::{Need, Sight};
+use super::siblings::Siblings;
+use super::sight::{Choice, Sight};
 use crate::core::exit::{Exit, Mode, Via};
 use crate::core::failover::Closed;
 use crate::core::pin::{ExitName, Pin, Variant};
 use crate::core::pool::Pool;
 use crate::core::prefix::Addresses;
+use crate::core::select;
 use crate::core::session::{Filter, SessionKey, UserName};
 use crate::core::time::{Timestamp, Ttl};
 
@@ -116,39 +117,56 @@ impl LivePool {
         let exits = pool.exits.iter().map(bring_in).collect();
         let same = before
             .filter(|before| before.pool.exits == pool.exits && before.pool.placement == pool.placement);
-        let (lanes, holds) = same.map(|same| (same.lanes.clone(), same.holds.clone())).unwrap_or_default();
+        let (lanes, holds) = match same {
+            Some(same) => (same.lanes.clone(), same.holds.clone()),
+            None => (Arc::new(Lanes::new(&pool)), Arc::default()),
+        };
         Self { pool, exits, lanes, holds, siblings: OnceLock::new() }
+    }
+
+    /// Makes what the first request would have to wait for.
+    pub(super) fn warm(&self, rng: &mut impl Rng) {
+        self.lanes.warm(rng);
+        self.siblings.get_or_init(|| Siblings::of(&self.pool));
     }
 
     /// An exit for a request without a session.
     pub fn rotate(&self, ask: &Unpinned<'_>, now: Timestamp, rng: &mut impl Rng) -> Result<Pick, NoExit> {
         let sight = Sight::new(self, Need::Request, ask.not, now);
-        let taken = match ask.exit {
-            Some(id) => self.named(id, ask.filter).and_then(|place| sight.take_active(place, rng)),
-            None => self.rotate_held(ask, &sight, rng),
-        };
-        taken.ok_or_else(|| sight.survey(ask.filter, ask.exit))
-    }
-
-    fn rotate_held(&self, ask: &Unpinned<'_>, sight: &Sight<'_>, rng: &mut impl Rng) -> Option<Pick> {
-        let Some(hold) = self.pool.rotate else {
-            return self.rotate_anew(ask.filter, sight, rng);
-        };
-        let held = self.holds.take(ask.user, ask.filter, sight.now);
+        if let Some(id) = ask.exit {
+            let taken = self.named(id, ask.filter).and_then(|place| sight.take_active(place, rng));
+            return taken.ok_or_else(|| sight.survey_named(id, ask.filter));
+        }
+        let hold = self.pool.rotate;
+        let held = hold.and_then(|_| self.holds.take(ask.user, ask.filter, now));
         if let Some(pick) = held.and_then(|place| sight.take_active(place, rng)) {
-            return Some(pick);
+            return Ok(pick);
         }
-        let pick = self.rotate_anew(ask.filter, sight, rng)?;
-        let place = self.pool.position(&pick.exit.name.id).and_then(|place| u32::try_from(place).ok());
-        if let Some(place) = place {
-            self.holds.put(ask.user, ask.filter, place, hold, sight.now);
+        let how = self.pool.rotation;
+        let pick = self.choose(&sight, ask.filter, rng, |lane, choice, rng| {
+            select::rotate(&lane.deck, how, choice, &**lane, rng)
+        })?;
+        if let Some(hold) = hold
+            && let Some(place) = self.place_of(&pick.exit.name.id)
+        {
+            self.holds.put(ask.user, ask.filter, place, hold, now);
         }
-        Some(pick)
+        Ok(pick)
     }
 
-    fn rotate_anew(&self, filter: &Filter, sight: &Sight<'_>, rng: &mut impl Rng) -> Option<Pick> {
-        let lane = self.lanes.of(&self.pool, filter, sight.now, rng);
-        crate::core::select::rotate(&lane.deck, self.pool.rotation, sight, || lane.next(), rng)
+    /// Makes a choice among the exits that meet a filter.
+    fn choose<R: Rng>(
+        &self,
+        sight: &Sight<'_>,
+        filter: &Filter,
+        rng: &mut R,
+        how: impl FnOnce(&Arc<Lane>, &Choice<'_>, &mut R) -> Option<Pick>,
+    ) -> Result<Pick, NoExit> {
+        let matching: Arc<Matching> = self.lanes.matching(filter, sight.now);
+        let lane = self.lanes.lane(&matching, sight.need, rng);
+        lane.wake(sight.now);
+        let choice = Choice { sight, lane };
+        how(lane, &choice, rng).ok_or_else(|| sight.survey_lane(&matching, lane, filter))
     }
 
     /// An exit for a new pin, or for one that moves; with its room.
@@ -156,7 +174,7 @@ impl LivePool {
         let sight = Sight::new(self, Need::Session(ask.ttl), ask.not, now);
         if let Some(id) = ask.exit {
             let taken = self.named(id, ask.filter).and_then(|place| sight.take_active(place, rng));
-            return taken.ok_or_else(|| sight.survey(ask.filter, ask.exit));
+            return taken.ok_or_else(|| sight.survey_named(id, ask.filter));
         }
         let sibling = ask.address.and_then(|address| self.place_near(address, ask.filter, &sight, rng));
         if let Some(pick) = sibling {
@@ -165,9 +183,10 @@ impl LivePool {
         if ask.siblings_only {
             return Err(sight.survey_siblings(ask.filter, ask.address));
         }
-        let lane = self.lanes.of(&self.pool, ask.filter, now, rng);
-        let taken = crate::core::select::place(&lane.deck, self.pool.placement, ask.key, &sight, rng);
-        taken.ok_or_else(|| sight.survey(ask.filter, None))
+        let how = self.pool.placement;
+        self.choose(&sight, ask.filter, rng, |lane, choice, rng| {
+            select::place(&lane.deck, how, ask.key, choice, rng)
+        })
     }
 
     /// A sibling: an exit that has this address, the one with the fewest pins
@@ -197,12 +216,12 @@ impl LivePool {
         let learned = siblings.unknown.iter().filter(|place| {
             self.at(**place).is_some_and(|(_, live)| live.learned_address() == Some(address))
         });
-        let fixed = siblings.fixed.get(&address).into_iter().flatten();
-        let prefixes = siblings.prefixes.iter().filter(|place| self.can_give(**place, address));
+        let prefixes = siblings.prefixes_of(address).filter(|place| self.can_give(**place, address));
+        let known = siblings.fixed_at(address).chain(learned).chain(prefixes);
         let fit = |place: &u32| {
             self.at(*place).is_some_and(|(exit, _)| exit.mode == Mode::Active && exit.meets(filter))
         };
-        fixed.chain(learned).chain(prefixes).copied().filter(fit).collect()
+        known.copied().filter(fit).collect()
     }
 
     /// The address that origins see of an exit, when it is known.
@@ -285,8 +304,7 @@ impl LivePool {
     }
 
     fn standing(&self, id: &str) -> Result<(&Arc<Exit>, &Arc<ExitState>), Closed> {
-        let place = self.pool.position(id).and_then(|place| u32::try_from(place).ok());
-        match place.and_then(|place| self.at(place)) {
+        match self.place_of(id).and_then(|place| self.at(place)) {
             None => Err(Closed::Gone),
             Some((exit, _)) if exit.mode == Mode::Off => Err(Closed::Off),
             Some(found) => Ok(found),
@@ -295,8 +313,13 @@ impl LivePool {
 
     /// The place of the exit of this id, if it meets the filter.
     pub(super) fn named(&self, id: &str, filter: &Filter) -> Option<u32> {
-        let place = u32::try_from(self.pool.position(id)?).ok()?;
+        let place = self.place_of(id)?;
         self.at(place).filter(|(exit, _)| exit.meets(filter)).map(|_| place)
+    }
+
+    /// The place of the exit of this id.
+    pub(super) fn place_of(&self, id: &str) -> Option<u32> {
+        u32::try_from(self.pool.position(id)?).ok()
     }
 
     /// The exit at a place, with its live state.
@@ -338,37 +361,13 @@ pub(super) fn enter(
 /// Which of the exit's many: the address that goes with the room, or a fresh
 /// one.
 pub(super) fn variant(exit: &Exit, live: &ExitState, room: Option<&Room>, rng: &mut impl Rng) -> Variant {
-    if let Via::Prefix(_) = exit.via {
-        let address = room.map_or_else(|| live.next_address(rng), Room::address);
+    if let Via::Prefix(net) = exit.via {
+        let next = || Some(live.next_address(&Addresses::of(net), rng));
+        let address = room.map_or_else(next, Room::address);
         return address.map_or(Variant::None, Variant::Address);
     }
     match exit.via.session_token() {
         Some(shape) => Variant::Token(shape.draw(rng).into()),
         None => Variant::None,
-    }
-}
-
-/// Exits by the address that origins see.
-struct Siblings {
-    fixed: HashMap<IpAddr, Vec<u32>>,
-    /// Of which only probes tell it, where there are any.
-    unknown: Vec<u32>,
-    prefixes: Vec<u32>,
-}
-
-impl Siblings {
-    fn of(pool: &Pool) -> Self {
-        let mut siblings = Self { fixed: HashMap::new(), unknown: Vec::new(), prefixes: Vec::new() };
-        for (place, exit) in (0u32..).zip(&pool.exits) {
-            match (&exit.via, exit.address) {
-                (Via::Prefix(_), _) => siblings.prefixes.push(place),
-                (via, Some(address)) if !via.is_template() => {
-                    siblings.fixed.entry(address).or_default().push(place);
-                }
-                (via, None) if !via.is_template() && pool.probe.is_some() => siblings.unknown.push(place),
-                _ => {}
-            }
-        }
-        siblings
     }
 }

@@ -36,6 +36,8 @@ pub(super) struct Sessions {
     load: AtomicU64,
     /// The most of both together; 0: no limit.
     limit: AtomicU32,
+    /// Room that other gateways on a shared store take, as last counted.
+    elsewhere: AtomicU32,
     /// The earliest end of a rest, in ms, or [`NEVER`].
     next_rest: AtomicU64,
     /// When the first of its pins leaves room by its expiry, in ms, or
@@ -62,6 +64,7 @@ impl Default for Sessions {
         Self {
             load: AtomicU64::new(0),
             limit: AtomicU32::new(UNKNOWN),
+            elsewhere: AtomicU32::new(0),
             next_rest: AtomicU64::new(NEVER),
             next_end: AtomicU64::new(NEVER),
             idle_s: AtomicU32::new(0),
@@ -82,9 +85,14 @@ fn rests_of(load: u64) -> u32 {
 }
 
 impl Sessions {
-    /// Pins, promised ones among them.
+    /// Pins, promised ones and those of other gateways among them.
     pub(super) fn pins(&self) -> u32 {
-        pins_of(self.load.load(Relaxed))
+        pins_of(self.load.load(Relaxed)).saturating_add(self.elsewhere.load(Relaxed))
+    }
+
+    /// So much room is taken on all gateways together.
+    pub(super) fn counted(&self, total: u32) {
+        self.elsewhere.store(total.saturating_sub(self.taken_here()), Relaxed);
     }
 
     /// Whether there is any pin, or any rest that lasts.
@@ -92,10 +100,14 @@ impl Sessions {
         if self.next_rest.load(Acquire) <= now.as_ms() {
             self.wake(now);
         }
-        self.taken() > 0
+        self.taken_here() > 0
     }
 
     fn taken(&self) -> u32 {
+        self.taken_here().saturating_add(self.elsewhere.load(Relaxed))
+    }
+
+    fn taken_here(&self) -> u32 {
         let load = self.load.load(Relaxed);
         pins_of(load).saturating_add(rests_of(load))
     }
@@ -124,9 +136,9 @@ impl Sessions {
         if self.next_rest.load(Acquire) <= now.as_ms() || self.next_end.load(Relaxed) < stale {
             self.wake(now);
         }
-        let limit = self.limit.load(Relaxed);
+        let (limit, elsewhere) = (self.limit.load(Relaxed), self.elsewhere.load(Relaxed));
         let fits = |load: u64| {
-            let taken = pins_of(load).saturating_add(rests_of(load));
+            let taken = pins_of(load).saturating_add(rests_of(load)).saturating_add(elsewhere);
             (limit == 0 || taken < limit).then(|| load + PIN)
         };
         self.load.fetch_update(AcqRel, Acquire, fits).is_ok()
@@ -188,6 +200,17 @@ impl Sessions {
         if self.limit.load(Relaxed) > 0 {
             self.rest(&mut locked(&self.ends), until);
         }
+    }
+
+    /// When the first of the rests ends, if there is one.
+    pub(super) fn rests_until(&self) -> Option<Timestamp> {
+        let until = self.next_rest.load(Acquire);
+        (until != NEVER).then(|| Timestamp::from_ms(until))
+    }
+
+    /// Whether room that frees lets another pin in.
+    fn is_limited(&self) -> bool {
+        self.limit.load(Relaxed) > 0
     }
 
     /// When there may be room again, if a pin or a rest is known to end.
@@ -278,6 +301,9 @@ impl Drop for Room {
     fn drop(&mut self) {
         if !self.kept {
             self.live.sessions.give_back();
+            if self.live.sessions.is_limited() {
+                self.live.opened();
+            }
             if let Some(address) = self.address {
                 locked(&self.live.addresses).release(address);
             }
@@ -321,9 +347,9 @@ impl ExitState {
         self.sessions.has_room(now)
     }
 
-    /// How long until there may be room, if that is known.
-    pub(super) fn room_in(&self, now: Timestamp) -> Option<Duration> {
-        self.sessions.room_at(now).map(|at| at.since(now))
+    /// When there may be room, if that is known.
+    pub(super) fn room_at(&self, now: Timestamp) -> Option<Timestamp> {
+        self.sessions.room_at(now).map(|at| at.max(now))
     }
 
     /// A pin of the store is on this exit.
@@ -341,5 +367,8 @@ impl ExitState {
             locked(&self.addresses).release(address);
         }
         self.sessions.left(pin, ended);
+        if self.sessions.is_limited() {
+            self.opened();
+        }
     }
 }

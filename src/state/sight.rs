@@ -6,31 +6,27 @@
 //! Must not know: in which order exits are looked at.
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use rand::Rng;
 
-use super::no_exit::NoExit;
+use super::exits::locked;
+use super::lanes::{Lane, Matching, Need};
+use super::no_exit::{NoExit, Standing, Surveyed, Tally};
 use super::pools::{LivePool, Pick, enter, variant};
 use crate::core::exit::{Exit, Mode};
 use crate::core::pin::ExitName;
 use crate::core::select::View;
 use crate::core::session::Filter;
-use crate::core::time::{Timestamp, Ttl};
+use crate::core::time::Timestamp;
 
-/// What the exit is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Need {
-    /// One request.
-    Request,
-    /// A pin of this length.
-    Session(Ttl),
-}
+/// Up to so many exits each failure looks at all of them to say why; of more,
+/// what was found is told for a while.
+const LOOK_AT_ALL: usize = 256;
 
 /// What one choice looks at.
 pub(super) struct Sight<'a> {
     pool: &'a LivePool,
-    need: Need,
+    pub(super) need: Need,
     /// Places of exits that have failed for this request.
     tried: Vec<u32>,
     pub(super) now: Timestamp,
@@ -79,83 +75,87 @@ impl<'a> Sight<'a> {
         }
     }
 
-    /// Why nothing could be taken, of all exits or of the one named.
-    pub(super) fn survey(&self, filter: &Filter, named: Option<&str>) -> NoExit {
-        let places = match named {
-            Some(id) => self.pool.named(id, filter).into_iter().collect(),
-            None => self.matching(filter),
-        };
-        let asked = match named {
-            Some(id) => format!("named {id}"),
-            None => String::new(),
-        };
-        self.count(&places, filter, asked)
+    /// Why the exit that was named could not be taken.
+    pub(super) fn survey_named(&self, id: &str, filter: &Filter) -> NoExit {
+        let place: Vec<_> = self.pool.named(id, filter).into_iter().collect();
+        self.survey(&place, filter, &format!(" named {id}"))
     }
 
     /// Why no sibling could be taken.
     pub(super) fn survey_siblings(&self, filter: &Filter, address: Option<IpAddr>) -> NoExit {
         let siblings = address.map(|address| self.pool.siblings(address, filter)).unwrap_or_default();
-        self.count(&siblings, filter, "with the same exit address".to_owned())
+        self.survey(&siblings, filter, " with the same exit address")
     }
 
-    fn matching(&self, filter: &Filter) -> Vec<u32> {
-        let exits = (0u32..).zip(&self.pool.pool.exits);
-        exits.filter(|(_, exit)| exit.meets(filter)).map(|(place, _)| place).collect()
+    /// Why none of those that meet the filter could be taken.
+    pub(super) fn survey_lane(&self, matching: &Matching, lane: &Lane, filter: &Filter) -> NoExit {
+        if matching.places.len() <= LOOK_AT_ALL {
+            return self.survey(&matching.places, filter, "");
+        }
+        let mut surveyed = locked(&lane.surveyed);
+        let tally = match surveyed.as_ref().and_then(|before| before.tally_at(self.now)) {
+            Some(tally) => tally.clone(),
+            None => {
+                let tally = self.tally(matching.places.iter().copied());
+                *surveyed = Some(Surveyed::new(tally.clone(), self.now));
+                tally
+            }
+        };
+        drop(surveyed);
+        // What this request has tried stands against it and nobody else.
+        let tried = self.tried.iter().filter(|place| matching.places.binary_search(place).is_ok());
+        let tried = tried.filter_map(|place| self.standing(*place));
+        self.none(tally.tried(tried), matching.places.len(), filter, "")
     }
 
-    fn count(&self, places: &[u32], filter: &Filter, which: String) -> NoExit {
+    fn survey(&self, places: &[u32], filter: &Filter, which: &str) -> NoExit {
+        let untried = places.iter().copied().filter(|place| !self.tried.contains(place));
+        let tried = places.iter().filter(|place| self.tried.contains(place));
+        let mut tally = self.tally(untried);
+        for standing in tried.filter_map(|place| self.standing(*place)) {
+            tally.count_tried(&standing);
+        }
+        self.none(tally, places.len(), filter, which)
+    }
+
+    fn none(&self, tally: Tally, matching: usize, filter: &Filter, which: &str) -> NoExit {
         let mut asked = format!("pool {}", self.pool.pool.name);
         if !filter.is_empty() {
             asked.push_str(&format!(" with {filter}"));
         }
-        if !which.is_empty() {
-            asked = format!("{asked} {which}");
-        }
+        asked.push_str(which);
         let ttl = match self.need {
             Need::Session(ttl) => Some(ttl),
             Need::Request => None,
         };
-        let mut none = NoExit { asked, ttl, matching: places.len(), ..NoExit::default() };
-        places.iter().for_each(|place| self.judge(*place, &mut none));
-        none
+        NoExit { asked, ttl, matching, tally: Box::new(tally), now: self.now }
     }
 
-    /// Puts an exit down under what stands against it longest.
-    fn judge(&self, place: u32, none: &mut NoExit) {
-        let Some((exit, live)) = self.pool.at(place) else { return };
-        let ejected = live.ejected_until(self.now).map(|until| until.since(self.now));
-        let full = match self.need {
-            Need::Session(_) if !live.has_room(self.now) => Some(live.room_in(self.now)),
-            _ => None,
-        };
-        let counted = if exit.mode != Mode::Active {
-            none.inactive += 1;
-            None
-        } else if self.tried.contains(&place) {
-            none.tried += 1;
-            None
+    fn tally(&self, places: impl Iterator<Item = u32>) -> Tally {
+        let mut tally = Tally::default();
+        places.filter_map(|place| self.standing(place)).for_each(|standing| tally.count(&standing));
+        tally
+    }
+
+    /// What stands against an exit longest.
+    fn standing(&self, place: u32) -> Option<Standing> {
+        let (exit, live) = self.pool.at(place)?;
+        let ejected = live.ejected_until(self.now);
+        let is_full = self.need != Need::Request && !live.has_room(self.now);
+        Some(if exit.mode != Mode::Active {
+            Standing::Inactive
         } else if self.too_short(exit) {
-            none.short += 1;
-            None
-        } else if let Some(room_in) = full {
-            none.full += 1;
-            room_in.map(|room_in| room_in.max(ejected.unwrap_or_default()))
-        } else if let Some(ejected) = ejected {
-            none.ejected += 1;
-            if live.is_on_trial() {
-                none.on_trial = Some(exit.name.id.clone());
-            }
-            Some(ejected)
+            Standing::Short
+        } else if is_full {
+            Standing::Full(live.room_at(self.now).map(|at| ejected.map_or(at, |until| until.max(at))))
+        } else if let Some(until) = ejected {
+            Standing::Ejected(until, live.is_on_trial().then(|| exit.name.id.clone()))
+        } else if live.has_connection() {
+            Standing::Free
         } else {
-            none.busy += usize::from(!live.has_connection());
-            Some(Duration::ZERO)
-        };
-        none.retry_after = none.retry_after.into_iter().chain(counted).min();
+            Standing::Busy
+        })
     }
-}
-
-impl View for Sight<'_> {
-    type Taken = Pick;
 
     fn usable(&self, place: u32) -> bool {
         let Some((exit, live)) = self.pool.at(place) else { return false };
@@ -166,23 +166,73 @@ impl View for Sight<'_> {
         room && live.is_open(self.now) && live.has_connection() && !self.tried.contains(&place)
     }
 
-    fn weight(&self, place: u32) -> u32 {
-        self.pool.at(place).map_or(1, |(exit, _)| exit.weight.max(1))
-    }
-
     fn sessions(&self, place: u32) -> u32 {
         self.pool.at(place).map_or(0, |(_, live)| live.pins())
     }
 
+    fn weight(&self, place: u32) -> u32 {
+        self.pool.at(place).map_or(1, |(exit, _)| exit.weight.max(1))
+    }
+}
+
+/// A choice among the exits of a lane.
+pub(super) struct Choice<'a> {
+    pub(super) sight: &'a Sight<'a>,
+    pub(super) lane: &'a std::sync::Arc<Lane>,
+}
+
+impl View for Choice<'_> {
+    type Taken = Pick;
+
+    fn usable(&self, place: u32) -> bool {
+        self.sight.usable(place)
+    }
+
+    fn pass_over(&self, place: u32) {
+        let Sight { pool, need, now, .. } = self.sight;
+        if let Some((_, live)) = pool.at(place) {
+            self.lane.close(place, live, || live.closed(*need, *now));
+        }
+    }
+
+    fn is_open(&self, group: usize, index: u32) -> bool {
+        self.lane.board.is_open(group, index)
+    }
+
+    fn open(&self, group: usize) -> u32 {
+        self.lane.board.open(group)
+    }
+
+    fn next_open(&self, group: usize, from: u32) -> Option<u32> {
+        self.lane.board.next(group, from)
+    }
+
+    fn nth_open(&self, group: usize, n: u32) -> Option<u32> {
+        self.lane.board.nth(group, n)
+    }
+
+    fn is_cell_open(&self, cell: u32) -> bool {
+        self.lane.board.is_cell_open(cell)
+    }
+
+    fn weight(&self, place: u32) -> u32 {
+        self.sight.weight(place)
+    }
+
+    fn sessions(&self, place: u32) -> u32 {
+        self.sight.sessions(place)
+    }
+
     fn connections(&self, place: u32) -> u32 {
-        self.pool.at(place).map_or(0, |(_, live)| live.connections())
+        self.sight.pool.at(place).map_or(0, |(_, live)| live.connections())
     }
 
     fn ramp(&self, place: u32) -> f64 {
-        self.pool.at(place).map_or(1.0, |(_, live)| live.ramp(self.now, self.pool.pool.slow_start))
+        let Sight { pool, now, .. } = self.sight;
+        pool.at(place).map_or(1.0, |(_, live)| live.ramp(*now, pool.pool.slow_start))
     }
 
     fn take<R: Rng>(&self, place: u32, rng: &mut R) -> Option<Pick> {
-        self.take_with(place, None, rng)
+        self.sight.take_with(place, None, rng)
     }
 }

@@ -105,7 +105,7 @@ impl Fixture {
     }
 
     fn reload(&self, pool: Pool, now: Timestamp) {
-        self.in_force.replace(Pools::new(vec![Arc::new(pool)]), now);
+        self.in_force.replace(Pools::new(vec![Arc::new(pool)]), now).end(now);
     }
 
     fn pool(&self) -> Arc<LivePool> {
@@ -677,10 +677,105 @@ fn filters_are_kept_in_bounds() {
 fn an_exit_that_nothing_counts_on_is_forgotten() {
     let mut fixture = Fixture::of(vec![Exit { max_sessions: 1, ..exit("a") }, exit("b")]);
     let pin = fixture.pin_with(100, 60, None, at(0)).unwrap();
-    let known = |fixture: &Fixture| fixture.exits.0.read().unwrap().len();
+    let known =
+        |fixture: &Fixture| fixture.exits.0.iter().map(|shard| shard.read().unwrap().len()).sum::<usize>();
     fixture.reload(pool(vec![exit("c")]), at(50));
     assert_eq!(known(&fixture), 2, "one has a pin");
     fixture.exits.left(&pin, Some(at(100)));
     fixture.reload(pool(vec![exit("c")]), at(170));
     assert_eq!(known(&fixture), 1);
+}
+
+#[test]
+fn an_exit_that_is_gone_is_remembered_by_its_address_while_it_has_pins() {
+    let address: IpAddr = "192.0.2.7".parse().unwrap();
+    let mut fixture = Fixture::of(vec![Exit { address: Some(address), ..exit("a") }]);
+    let pin = fixture.pin(at(0)).unwrap();
+    fixture.reload(pool(vec![exit("b")]), at(1));
+    assert_eq!(fixture.in_force.address(&name("a")), Some(address));
+    fixture.exits.left(&pin, Some(at(2)));
+    fixture.reload(pool(vec![exit("b"), exit("c")]), at(3));
+    assert_eq!(fixture.in_force.address(&name("a")), None);
+}
+
+#[test]
+fn who_has_closed_an_exit_hears_when_it_opens() {
+    let one = |id: &str| Exit { max_sessions: 1, max_connections: 1, ..exit(id) };
+    let mut fixture = Fixture::of(vec![one("a"), one("b")]);
+    let filter = Filter::new([("city", "rome")]);
+    let exits = ["a", "b"].map(|id| Exit { labels: Labels::new([("city", "Rome")]), ..one(id) });
+    fixture.reload(pool(exits.into()), at(0));
+    for filter in [Filter::default(), filter] {
+        fixture.filter = filter;
+        // Full of pins, of connections, ejected: each for sessions and for
+        // requests, met in vain, then open again.
+        let pins = [fixture.pin(at(0)).unwrap(), fixture.pin(at(0)).unwrap()];
+        assert!(fixture.place(at(1)).is_err() && fixture.place(at(1)).is_err());
+        fixture.exits.left(&pins[0], Some(at(1)));
+        assert_eq!(id_of(fixture.place(at(1))), *pins[0].exit.id);
+        fixture.exits.left(&pins[1], Some(at(1)));
+
+        let carried = [fixture.rotate(at(1)).unwrap(), fixture.rotate(at(1)).unwrap()];
+        assert!(fixture.rotate(at(1)).is_err() && fixture.place(at(1)).is_err());
+        let freed = carried[0].exit.name.id.to_string();
+        drop(carried);
+        assert!(fixture.place(at(1)).is_ok() && fixture.rotate(at(1)).is_ok());
+
+        fixture.eject("a", at(1));
+        fixture.eject("b", at(2));
+        assert!(fixture.rotate(at(3)).is_err() && fixture.place(at(3)).is_err());
+        assert_eq!(id_of(fixture.rotate(at(31))), "a", "by time alone; {freed}");
+        let pick = fixture.place(at(32)).unwrap();
+        pick.attempt.succeeded(at(32));
+        fixture.state("a").attempt(&Variant::None, at(32)).unwrap().succeeded(at(32));
+        fixture.state("b").attempt(&Variant::None, at(32)).unwrap().succeeded(at(32));
+    }
+}
+
+proptest::proptest! {
+    /// Whatever happens to exits, a choice finds one if and only if a look at
+    /// each would.
+    #[test]
+    fn lanes_know_what_is_usable(
+        steps in proptest::collection::vec((0u8..7, 0usize..6, 0u64..40), 1..120),
+        placement in 0usize..3,
+    ) {
+        let limits = |n: usize| Exit {
+            max_sessions: n as u32 % 3,
+            max_connections: n as u32 % 2 * 2,
+            max_ttl: (n == 4).then(|| ttl(60)),
+            weight: n as u32 + 1,
+            ..exit(&n.to_string())
+        };
+        let mut pool = pool((0..6).map(limits).collect());
+        pool.placement = [Placement::LeastSessions, Placement::Random, Placement::Rendezvous][placement];
+        let mut fixture = Fixture::new(pool);
+        let (mut now, mut pins, mut picks) = (at(0), Vec::new(), Vec::new());
+        for (step, n, passes_s) in steps {
+            let live = fixture.state(&n.to_string());
+            match step {
+                0 => if let Ok(pin) = fixture.pin_with(600, 10 * (n as u32 % 2), None, now) { pins.push(pin) },
+                1 => if !pins.is_empty() {
+                    let pin: Pin = pins.swap_remove(n % pins.len());
+                    fixture.exits.left(&pin, Some(now));
+                },
+                2 => picks.extend(fixture.rotate(now).ok()),
+                3 => if !picks.is_empty() { drop(picks.swap_remove(n % picks.len())) },
+                4 => for _ in 0..3 {
+                    if let Some(attempt) = live.attempt(&Variant::None, now) {
+                        attempt.failed(Blame::Exit, &failure(), &target(1), now);
+                    }
+                },
+                5 => if let Some(attempt) = live.attempt(&Variant::None, now) { attempt.succeeded(now); },
+                _ => now = now.plus(secs(passes_s)),
+            }
+            let free = |need: lanes::Need| (0..6).any(|n: usize| {
+                let short = matches!(need, lanes::Need::Session(_)) && n == 4;
+                !short && fixture.state(&n.to_string()).closed(need, now).is_none()
+            });
+            let (requests, sessions) = (free(lanes::Need::Request), free(lanes::Need::Session(ttl(600))));
+            proptest::prop_assert_eq!(fixture.rotate(now).is_ok(), requests);
+            proptest::prop_assert_eq!(fixture.place(now).is_ok(), sessions);
+        }
+    }
 }

@@ -70,7 +70,10 @@ impl Steering {
         let mut switches = self.state.switches();
         switches.set(name, plan.before, to);
         self.keep(&mut kept, switches).await?;
-        if !self.state.switch(name, to, self.now()) {
+        let (state, switched, now) = (self.state.clone(), name.clone(), self.now());
+        // Not on a worker: a large pool takes a while.
+        let done = tokio::task::spawn_blocking(move || state.switch(&switched, to, now)).await;
+        if !done.unwrap_or_default() {
             return Err(Undone::ExitUnknown(name.clone()));
         }
         if act == Act::Reset {

@@ -32,6 +32,8 @@ pub(crate) struct Steering {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) instruments: Arc<Instruments>,
     pub(crate) reloads: Reloads,
+    /// When the gateway started.
+    pub(crate) started: Timestamp,
     /// The state folder, where there is one.
     folder: Option<PathBuf>,
     /// The switches as they are kept; held while they are written.
@@ -101,7 +103,8 @@ impl Steering {
         folder: Option<PathBuf>,
         switches: Switches,
     ) -> Self {
-        Self { state, store, clock, instruments, reloads, folder, kept: Mutex::new(switches) }
+        let started = clock.now();
+        Self { state, store, clock, instruments, reloads, started, folder, kept: Mutex::new(switches) }
     }
 
     fn now(&self) -> Timestamp {

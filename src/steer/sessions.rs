@@ -49,8 +49,8 @@ impl Steering {
     }
 
     /// The session with this key.
-    pub(crate) fn session(&self, key: SessionKey) -> Result<Pin, Undone> {
-        self.store.peek(key).ok_or(Undone::SessionUnknown)
+    pub(crate) async fn session(&self, key: SessionKey) -> Result<Pin, Undone> {
+        Ok(self.store.find(key).await?.ok_or(Undone::SessionUnknown)?.pin)
     }
 
     /// Ends a session: its next request makes a new pin.
@@ -64,7 +64,7 @@ impl Steering {
     /// already.
     pub(crate) async fn extend(&self, key: SessionKey, ttl: Ttl) -> Result<Pin, Undone> {
         for _ in 0..TRIES {
-            let pin = self.session(key)?;
+            let pin = self.session(key).await?;
             let now = self.now();
             let expires = now.plus(ttl.as_duration());
             let life = expires.since(pin.made);
@@ -94,7 +94,7 @@ impl Steering {
     /// another of those. A session that is there already stays.
     pub(crate) async fn relocate(&self, key: SessionKey, to: Option<&str>) -> Result<Pin, Undone> {
         for _ in 0..TRIES {
-            let pin = self.session(key)?;
+            let pin = self.session(key).await?;
             if to == Some(&*pin.exit.id) {
                 return Ok(pin);
             }
@@ -103,11 +103,16 @@ impl Steering {
             let pool = pool.ok_or_else(|| Undone::PoolUnknown(pin.exit.pool.to_string()))?;
             let mut pick = self.pick(pool, key, &pin, to)?;
             let proposal = self.proposal(pool, &pick, &pin);
+            // Other gateways may have filled it since it was chosen.
+            let Some(reserved) = self.store.reserve(key, &proposal, pick.exit.max_sessions).await? else {
+                continue;
+            };
             let moved = self.store.repin(key, pin.version, Only::Anyhow, proposal).await?;
             let moved = moved.ok_or(Undone::SessionUnknown)?;
             if !moved.won {
                 continue;
             }
+            reserved.keep();
             if let Some(room) = pick.room.take() {
                 room.commit(&moved.pin);
             }

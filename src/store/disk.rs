@@ -145,6 +145,13 @@ impl Disk {
         self.refusing.load(Ordering::Acquire)
     }
 
+    /// How many changes wait to be written, and how many to be synced.
+    pub(super) fn waiting(&self) -> (u64, u64) {
+        let unwritten = QUEUE.saturating_sub(self.room.available_permits());
+        let sync = locked(&self.sync);
+        (unwritten as u64, sync.written.saturating_sub(sync.synced))
+    }
+
     /// Hands a change to the writer and numbers it. To be called under the
     /// lock of the pin's shard.
     pub(super) fn push(&self, change: Change, room: &mut Room<'_>) -> Result<u64, StoreFault> {

@@ -349,7 +349,7 @@ impl Local {
     /// As a request gets it. Under the shard's lock.
     pub(super) fn shown(&self, key: SessionKey, held: Held, won: bool) -> Claim {
         let receipt = self.receipt(key, Some(held.pin.version), held.record);
-        Claim { fresh: held.news == News::New, won, receipt, pin: held.pin }
+        Claim { fresh: held.news == News::New, contested: false, won, receipt, pin: held.pin }
     }
 
     pub(super) fn receipt(&self, key: SessionKey, version: Option<u64>, number: u64) -> Receipt {

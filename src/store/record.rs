@@ -13,13 +13,11 @@
 //! add kinds and fields, and this reader passes over what it does not know.
 //! Among records of one key the highest number counts.
 
-use std::net::IpAddr;
-use std::sync::Arc;
-
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::bytes::{Reader, Writer};
 use crate::core::pin::{ExitName, Pin, Variant};
-use crate::core::session::{Filter, SessionId, SessionKey, label_key};
+use crate::core::session::{SessionId, SessionKey};
 use crate::core::time::{Timestamp, Ttl};
 
 const MAGIC: [u8; 4] = [0xa7, b'm', b'g', 0x1d];
@@ -74,13 +72,13 @@ impl Record {
         let bytes = match &self.fact {
             Fact::Pin(key, pin) => return Self::encode_pin(self.number, *key, pin),
             Fact::Ended { key, until } => {
-                let mut bytes = Writer::new(ENDED, self.number);
+                let mut bytes = Writer::begin(ENDED, self.number);
                 bytes.array(key.as_bytes());
                 bytes.number(until.as_ms());
                 bytes
             }
             Fact::Rest { key, version, exit, variant, until } => {
-                let mut bytes = Writer::new(REST, self.number);
+                let mut bytes = Writer::begin(REST, self.number);
                 bytes.array(key.as_bytes());
                 bytes.array(&version.to_le_bytes());
                 bytes.exit(exit);
@@ -89,18 +87,18 @@ impl Record {
                 bytes
             }
             Fact::Clock(offset_ms) => {
-                let mut bytes = Writer::new(CLOCK, self.number);
+                let mut bytes = Writer::begin(CLOCK, self.number);
                 bytes.array(&offset_ms.to_le_bytes());
                 bytes
             }
-            Fact::Last => Writer::new(LAST, self.number),
+            Fact::Last => Writer::begin(LAST, self.number),
         };
         bytes.finish()
     }
 
     /// As [`Record::encode`] of a [`Fact::Pin`] that need not be made for it.
     pub(super) fn encode_pin(number: u64, key: SessionKey, pin: &Pin) -> Vec<u8> {
-        let mut bytes = Writer::new(PIN, number);
+        let mut bytes = Writer::begin(PIN, number);
         bytes.array(key.as_bytes());
         bytes.pin(pin);
         bytes.finish()
@@ -166,9 +164,9 @@ impl Fact {
     fn decode(kind: u8, body: &[u8]) -> Result<Self, Unreadable> {
         let mut body = Reader(body);
         let fact = match kind {
-            PIN => body.key().zip(body.pin()).map(|(key, pin)| Self::Pin(key, Box::new(pin))),
+            PIN => body.key().zip(read_pin(&mut body)).map(|(key, pin)| Self::Pin(key, Box::new(pin))),
             ENDED => body.key().zip(body.timestamp()).map(|(key, until)| Self::Ended { key, until }),
-            REST => body.rest(),
+            REST => read_rest(&mut body),
             CLOCK => body.array().map(|bytes| Self::Clock(i64::from_le_bytes(bytes))),
             LAST => Some(Self::Last),
             _ => None,
@@ -177,16 +175,15 @@ impl Fact {
     }
 }
 
-const NO_VARIANT: u8 = 0;
-const TOKEN: u8 = 1;
-const V4: u8 = 4;
-const V6: u8 = 6;
+/// Writes the parts of a record.
+trait Frame: Sized {
+    fn begin(kind: u8, number: u64) -> Self;
+    fn finish(self) -> Vec<u8>;
+    fn pin(&mut self, pin: &Pin);
+}
 
-/// A record in the making.
-struct Writer(Vec<u8>);
-
-impl Writer {
-    fn new(kind: u8, number: u64) -> Self {
+impl Frame for Writer {
+    fn begin(kind: u8, number: u64) -> Self {
         let mut bytes = Self(Vec::with_capacity(192));
         bytes.array(&MAGIC);
         bytes.array(&[VERSION, kind]);
@@ -205,18 +202,10 @@ impl Writer {
         self.0
     }
 
-    fn array<const N: usize>(&mut self, bytes: &[u8; N]) {
-        self.0.extend_from_slice(bytes);
-    }
-
     fn pin(&mut self, pin: &Pin) {
         self.text(&pin.user);
         self.text(pin.session.as_str());
-        self.number(pin.filter.iter().count() as u64);
-        for (key, value) in pin.filter.iter() {
-            self.text(key);
-            self.text(value);
-        }
+        self.filter(&pin.filter);
         self.exit(&pin.exit);
         self.variant(&pin.variant);
         self.array(&pin.via.to_le_bytes());
@@ -228,163 +217,64 @@ impl Writer {
         self.number(u64::from(pin.packed_moves()));
         self.array(&pin.version.to_le_bytes());
     }
-
-    fn exit(&mut self, exit: &ExitName) {
-        self.text(&exit.pool);
-        self.text(&exit.id);
-    }
-
-    fn variant(&mut self, variant: &Variant) {
-        match variant {
-            Variant::None => self.0.push(NO_VARIANT),
-            Variant::Address(IpAddr::V4(ip)) => {
-                self.0.push(V4);
-                self.array(&ip.octets());
-            }
-            Variant::Address(IpAddr::V6(ip)) => {
-                self.0.push(V6);
-                self.array(&ip.octets());
-            }
-            Variant::Token(token) => {
-                self.0.push(TOKEN);
-                self.text(token);
-            }
-        }
-    }
-
-    fn text(&mut self, text: &str) {
-        self.number(text.len() as u64);
-        self.0.extend_from_slice(text.as_bytes());
-    }
-
-    /// Seven bits a byte, the last one without the high bit.
-    fn number(&mut self, mut number: u64) {
-        while number >= 0x80 {
-            self.0.push(number as u8 | 0x80);
-            number >>= 7;
-        }
-        self.0.push(number as u8);
-    }
 }
 
 fn millis(later: Timestamp, earlier: Timestamp) -> u64 {
     u64::try_from(later.since(earlier).as_millis()).unwrap_or(u64::MAX)
 }
 
-struct Reader<'a>(&'a [u8]);
+fn read_rest(from: &mut Reader<'_>) -> Option<Fact> {
+    Some(Fact::Rest {
+        key: from.key()?,
+        version: u64::from_le_bytes(from.array()?),
+        exit: from.exit()?,
+        variant: from.variant()?,
+        until: from.timestamp()?,
+    })
+}
 
-impl<'a> Reader<'a> {
-    fn take(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(len)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.take(N)?.try_into().ok()
-    }
-
-    fn number(&mut self) -> Option<u64> {
-        let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let [byte] = self.array()?;
-            number |= u64::from(byte & 0x7f) << shift;
-            if byte < 0x80 {
-                return Some(number);
-            }
-        }
-        None
-    }
-
-    fn small(&mut self) -> Option<u32> {
-        u32::try_from(self.number()?).ok()
-    }
-
-    fn text(&mut self) -> Option<&'a str> {
-        let len = usize::try_from(self.number()?).ok()?;
-        std::str::from_utf8(self.take(len)?).ok()
-    }
-
-    fn timestamp(&mut self) -> Option<Timestamp> {
-        self.number().map(Timestamp::from_ms)
-    }
-
-    fn key(&mut self) -> Option<SessionKey> {
-        self.array().map(SessionKey::from_bytes)
-    }
-
-    fn exit(&mut self) -> Option<ExitName> {
-        Some(ExitName { pool: self.text()?.into(), id: self.text()?.into() })
-    }
-
-    fn variant(&mut self) -> Option<Variant> {
-        Some(match self.array()? {
-            [NO_VARIANT] => Variant::None,
-            [V4] => Variant::Address(self.array::<4>()?.into()),
-            [V6] => Variant::Address(self.array::<16>()?.into()),
-            [TOKEN] => Variant::Token(Arc::from(self.text()?)),
-            _ => return None,
-        })
-    }
-
-    fn rest(&mut self) -> Option<Fact> {
-        Some(Fact::Rest {
-            key: self.key()?,
-            version: u64::from_le_bytes(self.array()?),
-            exit: self.exit()?,
-            variant: self.variant()?,
-            until: self.timestamp()?,
-        })
-    }
-
-    fn filter(&mut self) -> Option<Filter> {
-        let mut pairs = Vec::new();
-        for _ in 0..self.number()? {
-            pairs.push((label_key(self.text()?)?, self.text()?));
-        }
-        Some(Filter::new(pairs))
-    }
-
-    fn pin(&mut self) -> Option<Pin> {
-        let user = self.text()?.into();
-        let session = SessionId::new(self.text()?)?;
-        let filter = self.filter()?;
-        let (exit, variant) = (self.exit()?, self.variant()?);
-        let via = u32::from_le_bytes(self.array()?);
-        let made = self.number()?;
-        let expires = Timestamp::from_ms(made.checked_add(self.number()?)?);
-        let idle = match self.number()? {
-            0 => None,
-            secs => Some(Ttl::from_secs(secs)?),
-        };
-        let used = Timestamp::from_ms(made.checked_add(self.number()?)?);
-        let (rest_s, moves) = (self.small()?, self.small()?);
-        let version = u64::from_le_bytes(self.array()?);
-        let made = Timestamp::from_ms(made);
-        Some(Pin {
-            user,
-            session,
-            filter,
-            exit,
-            variant,
-            via,
-            made,
-            expires,
-            idle,
-            used,
-            rest_s,
-            moves: moves >> 1,
-            same_address: moves & 1 == 1,
-            version,
-        })
-    }
+fn read_pin(from: &mut Reader<'_>) -> Option<Pin> {
+    let user = from.text()?.into();
+    let session = SessionId::new(from.text()?)?;
+    let filter = from.filter()?;
+    let (exit, variant) = (from.exit()?, from.variant()?);
+    let via = u32::from_le_bytes(from.array()?);
+    let made = from.number()?;
+    let expires = Timestamp::from_ms(made.checked_add(from.number()?)?);
+    let idle = match from.number()? {
+        0 => None,
+        secs => Some(Ttl::from_secs(secs)?),
+    };
+    let used = Timestamp::from_ms(made.checked_add(from.number()?)?);
+    let (rest_s, moves) = (from.small()?, from.small()?);
+    let version = u64::from_le_bytes(from.array()?);
+    let made = Timestamp::from_ms(made);
+    Some(Pin {
+        user,
+        session,
+        filter,
+        exit,
+        variant,
+        via,
+        made,
+        expires,
+        idle,
+        used,
+        rest_s,
+        moves: moves >> 1,
+        same_address: moves & 1 == 1,
+        version,
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::core::session::Filter;
 
     fn variant() -> impl Strategy<Value = Variant> {
         prop_oneof![

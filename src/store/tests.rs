@@ -155,7 +155,7 @@ async fn sixteen_that_come_together_agree_and_one_has_won() {
                 tokio::spawn(async move {
                     let claim = store.claim(pin.key(), pin).await.unwrap();
                     claim.receipt.settled().await.unwrap();
-                    let news = store.announce(claim.pin.key(), claim.pin.version);
+                    let news = store.announce(claim.pin.key(), claim.pin.version).await;
                     (claim.won, claim.pin, news)
                 })
             })
@@ -368,8 +368,8 @@ async fn memory_alone_keeps_the_same_rules() {
     assert!(moved.won && moved.fresh && moved.pin.moves == 0);
     let late = store.repin(a.key(), a.version, Only::Anyhow, bench.pin("a", "three")).await.unwrap().unwrap();
     assert!(!late.won && late.pin == moved.pin, "another has moved it");
-    assert_eq!(store.announce(a.key(), a.version), None);
-    assert_eq!(store.announce(a.key(), moved.pin.version), Some(News::New));
+    assert_eq!(store.announce(a.key(), a.version).await, None);
+    assert_eq!(store.announce(a.key(), moved.pin.version).await, Some(News::New));
     assert_eq!(store.end(a.key()).await.unwrap(), Some(moved.pin.clone()));
     let gone = store.repin(a.key(), moved.pin.version, Only::Anyhow, bench.pin("a", "four")).await.unwrap();
     assert!(gone.is_none(), "no pin lives");
@@ -431,7 +431,11 @@ async fn a_pin_is_made_to_last_and_keeps_all_else() {
     assert_eq!(shorter.pin.expires, until(60), "never shorter");
     let late = store.extend(pin.key(), pin.version + 1, until(90)).await.unwrap().unwrap();
     assert!(!late.won && late.pin.expires == until(60), "it is not what was seen");
-    assert_eq!(store.announce(pin.key(), pin.version), Some(News::New), "its answers go on as they were");
+    assert_eq!(
+        store.announce(pin.key(), pin.version).await,
+        Some(News::New),
+        "its answers go on as they were"
+    );
     bench.pass(50_000);
     store.close().await;
     drop(store);

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::harness::gateway::run;
 use crate::harness::request::{Ask, basic_as, get};
-use crate::harness::{Client, PASSWORD, Setup};
+use crate::harness::{Client, PASSWORD, Setup, Target, basic};
 
 /// The times of one kind of request.
 struct Times(Vec<Duration>);
@@ -85,4 +85,65 @@ fn time_of_an_unknown_user_and_a_wrong_secret() {
     compare("argon2, of a user with a plain secret", json!([argon(), plain()]), "acme", "wrong-secret", 100);
     let light = || user("lite", hashed("m=4096,t=1,p=1"));
     compare("two settings of argon2", json!([argon(), light()]), "lite", "wrong-secret", 100);
+}
+
+/// How near to a bandwidth the bytes of so many tunnels, or plain answers,
+/// come.
+fn bandwidth(bytes_per_s: u64, tunnels: usize, plain: bool) {
+    let limits = json!({ "bandwidth": { "down": bytes_per_s } });
+    let gateway = Setup::addresses(1).config("users.0.limits", limits).config("log.access", false).start();
+    let target = Target::open();
+    let mut near = Vec::new();
+    for _ in 0..tunnels {
+        let far = if plain {
+            let mut client = gateway.client();
+            client.send(get(&target.url("/"), &basic("acme")));
+            let (mut far, _) = target.accept_head();
+            far.send("HTTP/1.1 200 OK\r\n\r\n");
+            client.head();
+            near.push(client);
+            far
+        } else {
+            near.push(gateway.tunnel("acme", &target).0);
+            target.accept()
+        };
+        let mut writer = far.writer();
+        std::thread::spawn(move || {
+            let _far = far;
+            while std::io::Write::write_all(&mut writer, &[7; 65536]).is_ok() {}
+        });
+    }
+    let (warm, time) = (Duration::from_secs(2), Duration::from_secs(10));
+    let start = Instant::now();
+    let counted: Vec<u64> = std::thread::scope(|scope| {
+        let count = |client: &mut Client| {
+            let mut bytes = 0;
+            while start.elapsed() < warm + time {
+                let piece = client.exactly(4096).len() as u64;
+                bytes += if start.elapsed() > warm { piece } else { 0 };
+            }
+            bytes
+        };
+        let all: Vec<_> = near.iter_mut().map(|client| scope.spawn(move || count(client))).collect();
+        all.into_iter().map(|one| one.join().expect("a count")).collect()
+    });
+    let rate = counted.iter().sum::<u64>() as f64 / time.as_secs_f64();
+    let (least, most) = (counted.iter().min().unwrap_or(&0), counted.iter().max().unwrap_or(&0));
+    println!(
+        "FIGURE {tunnels} {}: {:.2} % of {bytes_per_s} bytes/s; least and most {least} and {most} bytes",
+        if plain { "answers" } else { "tunnels" },
+        100.0 * rate / bytes_per_s as f64
+    );
+}
+
+#[test]
+#[ignore = "prints figures"]
+fn bandwidths_are_kept() {
+    for plain in [false, true] {
+        for tunnels in [1, 64] {
+            for rate in [1_000_000, 50_000_000] {
+                bandwidth(rate, tunnels, plain);
+            }
+        }
+    }
 }

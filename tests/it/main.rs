@@ -2,8 +2,11 @@
 //!
 //! One file a capability. What they stand on is in [`harness`]: the gateway
 //! as a process with its own folder, a raw client, an origin, upstream
-//! proxies. Needs the Debian packages `squid`, `tinyproxy` and `microsocks`,
+//! proxies. Needs the Debian packages `squid`, `tinyproxy`, `microsocks`
+//! and `prometheus` (promtool),
 //! and user namespaces for IPv6 prefixes and full disks.
+//! proxies. Needs the Debian packages `squid`, `tinyproxy`, `microsocks`,
+//! `redis-server` and `redis-sentinel`, and user namespaces for IPv6 prefixes and full disks.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,11 +21,13 @@ mod answers;
 mod blame;
 mod bodies;
 mod broken_off;
+mod bulk;
 mod claim;
 mod cli;
 mod connect;
 mod crash;
 mod cves;
+mod dashboard;
 mod drain;
 mod exits;
 mod expiry;
@@ -36,6 +41,7 @@ mod hop_by_hop;
 mod injection;
 mod instruments;
 mod limits;
+mod metrics;
 mod plain;
 mod policy;
 mod pools;
@@ -49,10 +55,14 @@ mod rotation;
 #[path = "../vectors/rows.rs"]
 mod rows;
 mod secrets;
+mod shared;
+mod shared_kinds;
 mod slow;
 mod smuggling;
 mod steering;
 mod systemd;
 mod targets;
+mod tokens;
 mod upgrade;
+mod user_limits;
 mod users;

@@ -109,8 +109,11 @@ pub struct Truth(BTreeMap<ExitName, Record>);
 impl Truth {
     /// Other pools are in force from this step on.
     pub fn listed(&mut self, pools: &Pools, step: Step) {
-        let listed: BTreeMap<_, _> =
-            pools.iter().flat_map(|pool| &pool.exits).map(|exit| (exit.name.clone(), exit.clone())).collect();
+        let listed: BTreeMap<_, _> = pools
+            .iter()
+            .flat_map(|pool| pool.exits.iter())
+            .map(|exit| (exit.name.clone(), exit.clone()))
+            .collect();
         for name in listed.keys() {
             self.0.entry(name.clone()).or_default();
         }

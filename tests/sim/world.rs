@@ -280,7 +280,7 @@ impl World {
         if let Ok(gateway) = &self.gateway {
             let pools = self.files.read();
             self.history.truth.listed(&pools, self.history.step);
-            gateway.in_force.replace(pools, gateway.store.now());
+            gateway.in_force.replace(pools, gateway.store.now()).end(gateway.store.now());
             self.history.count("reload");
         }
     }

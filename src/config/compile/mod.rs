@@ -16,6 +16,7 @@ use super::file::{ConfigFile, FormatWord, LimitsEntry, LogEntry, TimeoutsEntry};
 use super::findings::{Finding, Findings, Place};
 use super::locate::{Document, NodeId};
 use super::read::read;
+use super::watch::Watched;
 use super::{Config, ConfigSource, Limits, Log, LogFormat, PoolsAt, Timeouts};
 use crate::core::policy::TargetPolicy;
 use crate::core::pool::DialTimeouts;
@@ -25,6 +26,7 @@ mod listeners;
 mod pools;
 mod sessions;
 mod shared;
+mod tokens;
 mod users;
 
 pub(super) use pools::load_pools;
@@ -61,14 +63,19 @@ impl Reading<'_> {
 pub(super) fn config(source: &ConfigSource, env: &Environment) -> Result<(Config, Vec<Finding>), Findings> {
     let mut findings = Findings::default();
     let mut warnings = Vec::new();
+    let mut watched = Watched::default();
     let (path, text) = match &source.config {
-        Some(path) => (path.as_path(), read_text(path)),
+        Some(path) => {
+            watched.note_file(path);
+            (path.as_path(), read_text(path))
+        }
         None => (Path::new("defaults"), Ok("{}".to_owned())),
     };
     let text = text.map_err(|message| findings.add(Place::file(path), message)).ok();
     let mut document = text.and_then(|text| Document::parse(path, text, env, &mut findings));
     let made = document.as_mut().and_then(|document| {
-        compile(source, &mut Reading { document, findings: &mut findings, warnings: &mut warnings })
+        let reading = &mut Reading { document, findings: &mut findings, warnings: &mut warnings };
+        compile(source, reading, env, &mut watched)
     });
     match made {
         Some(config) if findings.count() == 0 => Ok((config, warnings)),
@@ -78,19 +85,33 @@ pub(super) fn config(source: &ConfigSource, env: &Environment) -> Result<(Config
             if let Err(pools) = load_pools(&config, env) {
                 findings.append(pools);
             }
-            Err(findings)
+            Err(findings.watching(watched))
         }
-        None => Err(findings.in_order()),
+        None => Err(findings.in_order().watching(watched)),
     }
 }
 
-fn compile(source: &ConfigSource, reading: &mut Reading<'_>) -> Option<Config> {
+fn compile(
+    source: &ConfigSource,
+    reading: &mut Reading<'_>,
+    env: &Environment,
+    watched: &mut Watched,
+) -> Option<Config> {
     let root = reading.document.root();
     let file: ConfigFile = read(reading.document, root, reading.findings)?;
     let folder = source.config.as_deref().and_then(Path::parent).unwrap_or_else(|| Path::new(""));
     let mut pool_names = Vec::new();
     let sessions = sessions::gateway(reading, file.sessions.unwrap_or_default(), folder);
-    let mut sockets = listeners::Sockets::new(file.users.as_ref().is_some_and(|users| !users.is_empty()));
+    let users_at = reading.document.below(root, &["users"]);
+    let has_users = file.users.as_ref().is_some_and(|users| !users.is_empty());
+    let tokens = file.tokens.and_then(|written| tokens::tokens(reading, written, folder, env, watched));
+    let any_user = tokens.as_ref().is_some_and(|tokens| tokens.any_user);
+    if tokens.is_some() && !has_users && !any_user {
+        let message = "a token needs a user: add one, or let \"tokens\" have \"users\": \"any\"";
+        let place = reading.document.place(users_at);
+        reading.findings.add(place, message);
+    }
+    let mut sockets = listeners::Sockets::new(has_users || any_user);
     let admin = file.admin.and_then(|admin| listeners::admin(reading, admin, &mut sockets));
     let listeners = match &*source.listen {
         [] => listeners::from_file(reading, file.listeners, &mut sockets, &mut pool_names),
@@ -101,6 +122,7 @@ fn compile(source: &ConfigSource, reading: &mut Reading<'_>) -> Option<Config> {
         admin,
         pools: pools_at(source, file.pools.as_deref(), folder),
         users: users::users(reading, file.users.unwrap_or_default(), &sessions.bounds, &mut pool_names),
+        tokens: tokens.map(Arc::new),
         sessions,
         targets: Arc::new(shared::targets(file.targets, TargetPolicy::default())),
         timeouts: timeouts(reading, file.timeouts.unwrap_or_default()),
@@ -109,6 +131,7 @@ fn compile(source: &ConfigSource, reading: &mut Reading<'_>) -> Option<Config> {
         via: file.via.unwrap_or(false),
         log: log(&file.log.unwrap_or_default()),
         folder: folder.to_owned(),
+        watched: watched.clone(),
         source: source.clone(),
         pool_names,
     })

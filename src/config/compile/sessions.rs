@@ -6,16 +6,16 @@
 use std::path::Path;
 
 use super::Reading;
-use crate::config::file::{DurabilityWord, SessionsEntry, StoreText};
+use crate::config::file::{DurabilityWord, SessionsEntry, StoreDownWord, StoreText};
 use crate::config::locate::NodeId;
 use crate::config::words::BoundsEntry;
-use crate::config::{Durability, Sessions, StoreAt};
+use crate::config::{Durability, Sessions, StoreAt, StoreDown};
 use crate::core::pool::SessionBounds;
 use crate::core::time::Ttl;
 
 /// The gateway's own.
 pub(super) fn gateway(reading: &mut Reading<'_>, written: SessionsEntry, folder: &Path) -> Sessions {
-    let SessionsEntry { default_ttl, min_ttl, max_ttl, idle, store, durability } = written;
+    let SessionsEntry { default_ttl, min_ttl, max_ttl, idle, store, durability, store_down } = written;
     let node = reading.document.below(reading.document.root(), &["sessions"]);
     let entry = BoundsEntry { default_ttl, min_ttl, max_ttl, idle };
     let widest = SessionBounds { max_ttl: Some(Ttl::MAX), ..SessionBounds::default() };
@@ -29,12 +29,28 @@ pub(super) fn gateway(reading: &mut Reading<'_>, written: SessionsEntry, folder:
         None => StoreAt::Folder(folder.join("moorgate-data")),
         Some(StoreText::Folder(path)) => StoreAt::Folder(folder.join(path)),
         Some(StoreText::Memory) => StoreAt::Memory,
+        Some(StoreText::Shared(mut address)) => {
+            // As every path, relative to the configuration's folder.
+            address.ca = address.ca.map(|ca| folder.join(ca).to_string_lossy().into_owned());
+            StoreAt::Shared(address)
+        }
+    };
+    let shared = matches!(store, StoreAt::Shared(_));
+    if shared && durability.is_some() {
+        reading.warn(node, &["durability"], "has no effect on a shared store, whose own settings say it");
+    }
+    if !shared && store_down.is_some() {
+        reading.warn(node, &["store_down"], "has no effect without a shared store");
+    }
+    let store_down = match store_down {
+        None | Some(StoreDownWord::Refuse) => StoreDown::Refuse,
+        Some(StoreDownWord::Local) => StoreDown::Local,
     };
     let durability = match durability {
         None | Some(DurabilityWord::Journal) => Durability::Journal,
         Some(DurabilityWord::Fsync) => Durability::Fsync,
     };
-    Sessions { bounds, store, durability }
+    Sessions { bounds, store, durability, store_down }
 }
 
 /// A user's or pool's own, within the gateway's, which is `outer`.

@@ -183,7 +183,7 @@ fn what_is_unknown_is_told_with_what_was_meant() {
         "{\n  \"listner\": [],\n  \"tls\": 1\n}",
         &[
             "moorgate.json:2:3: listner: unknown field \"listner\": did you mean \"listeners\"?",
-            "moorgate.json:3:3: tls: unknown field \"tls\": expected one of listeners, admin, pools, users, \
+            "moorgate.json:3:3: tls: unknown field \"tls\": expected one of listeners, admin, pools, users, tokens, \
          sessions, targets, timeouts, limits, announce, via, log",
         ],
     );
@@ -240,10 +240,10 @@ fn what_is_no_json_is_told_where() {
     check_config(
         "\u{feff}{\"\u{e9}\": 1, \"\u{e9}\u{e9}\": 1}",
         &[
-            "moorgate.json:1:2: [\"\u{e9}\"]: unknown field \"\u{e9}\": expected one of listeners, admin, pools, users, \
+            "moorgate.json:1:2: [\"\u{e9}\"]: unknown field \"\u{e9}\": expected one of listeners, admin, pools, users, tokens, \
          sessions, targets, timeouts, limits, announce, via, log",
             "moorgate.json:1:10: [\"\u{e9}\u{e9}\"]: unknown field \"\u{e9}\u{e9}\": expected one of listeners, admin, \
-         pools, users, sessions, targets, timeouts, limits, announce, via, log",
+         pools, users, tokens, sessions, targets, timeouts, limits, announce, via, log",
         ],
     );
     let deep = format!("{{\"via\":{}{}}}", "[".repeat(60), "]".repeat(60));
@@ -432,10 +432,10 @@ fn session_bounds_agree() {
     assert_eq!(sessions(r#"{"min_ttl": "15m"}"#), 900);
     assert_eq!(sessions(r#"{"idle": null, "min_ttl": "15m", "default_ttl": "20m"}"#), 1200);
     check_config(
-        r#"{"sessions": {"min_ttl": "2h", "max_ttl": "1h", "store": "redis://x"}}"#,
+        r#"{"sessions": {"min_ttl": "2h", "max_ttl": "1h", "store": "redis:x"}}"#,
         &[
             "moorgate.json:1:26: sessions.min_ttl: no ttl is left: the shortest is 2h, the longest 1h",
-            "moorgate.json:1:58: sessions.store: expected \"memory\", or \"file:\" and a folder",
+            "moorgate.json:1:58: sessions.store: expected \"memory\", \"file:\" and a folder, or a URL redis://…",
         ],
     );
 }
@@ -452,6 +452,44 @@ fn targets_are_judged() {
             "moorgate.json:1:71: targets.ports[2]: expected a port from 1 to 65535, or a range such as \"8000-8999\"",
             "moorgate.json:1:90: targets.private: expected true, false, or a list of the CIDRs that are let through, \
          found a string",
+        ],
+    );
+}
+
+#[test]
+fn limits_of_users_are_meant_as_written_and_wrong_ones_are_told() {
+    let pools = r#"{"pools": [{"name": "p", "exits": ["direct"]}]}"#;
+    let user = |limits: &str| {
+        format!("{{\"users\": [{{\"name\": \"u\", \"password\": \"x\", \"limits\": {limits}}}]}}")
+    };
+    let given = Given::new(&[(
+        "moorgate.json",
+        &user(r#"{"requests_per_second": 50, "sessions": 7, "bandwidth": {"down": "1MB/s"}}"#),
+    )]);
+    let limits = given.config().unwrap().0.users[0].limits;
+    assert_eq!(limits.rate.map(|rate| (rate.per_second.get(), rate.burst.get())), Some((50, 50)));
+    assert_eq!((limits.sessions.map(|n| n.get()), limits.connections), (Some(7), None));
+    assert_eq!((limits.bandwidth.up, limits.bandwidth.down.map(|n| n.get())), (None, Some(1_000_000)));
+    let wrong = |limits: &str, expected: &[&str]| {
+        check(&[("moorgate.json", &user(limits)), ("pools.json", pools)], expected);
+    };
+    wrong(
+        r#"{"burst": 5}"#,
+        &["moorgate.json:1:63: users[0].limits.burst: expected \"requests_per_second\" beside it"],
+    );
+    wrong(
+        r#"{"bandwith": 5, "bandwidth": "fast"}"#,
+        &[
+            "moorgate.json:1:54: users[0].limits.bandwith: unknown field \"bandwith\": did you mean \"bandwidth\"?",
+            "moorgate.json:1:82: users[0].limits.bandwidth: expected a number of bytes a second, or a text such \
+             as \"50MB/s\", or an object with \"up\" and \"down\"",
+        ],
+    );
+    wrong(
+        r#"{"bandwidth": {"up": "1MB/s", "both": 1}, "connections": -1}"#,
+        &[
+            "moorgate.json:1:83: users[0].limits.bandwidth.both: unknown field \"both\": expected one of up, down",
+            "moorgate.json:1:110: users[0].limits.connections: expected a whole number from 0 to 10000000",
         ],
     );
 }

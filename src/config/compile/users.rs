@@ -81,6 +81,10 @@ fn user(
     if clients.as_ref().is_some_and(Vec::is_empty) && !reading.document.is_holed(node) {
         reading.complain(node, &["clients"], "expected at least one address; leave it out to allow all");
     }
+    let limits = written.limits.unwrap_or_default();
+    if limits.burst.is_some() && !limits.has_rate() {
+        reading.complain(node, &["limits", "burst"], "expected \"requests_per_second\" beside it");
+    }
     let bounds_at = reading.document.below(node, &["sessions"]);
     Some(User {
         name: written.name.0.into(),
@@ -90,6 +94,7 @@ fn user(
         clients,
         affinity: written.affinity.map(Into::into).unwrap_or_default(),
         sessions: sessions::bounds(reading, bounds_at, written.sessions, gateway),
+        limits: limits.meant(),
     })
 }
 

@@ -3,10 +3,15 @@
 //! Owns: the order of a rotation: the n-th exit as a function of n, each as
 //! often in a round as it weighs; draws by weight; fewest connections.
 //! Must not know: who counts n, what makes an exit unusable.
+//!
+//! A round deals the groups of the deck as a ruler has its marks: the highest
+//! bit's members at every second deal, the next bit's at every fourth, and so
+//! on: `A B A C A B A` for three bits. So a member of the group of bit b is
+//! dealt 2^b times, spread evenly, and an exit as often as it weighs.
 
-use rand::{Rng, RngExt};
+use rand::Rng;
 
-use super::{DRAWS, Deck, Group, View, lighter};
+use super::{Deck, Group, View, lighter};
 use crate::core::pool::Rotation;
 
 /// Up to so many exits `least_connections` compares all of them; beyond, so
@@ -14,24 +19,28 @@ use crate::core::pool::Rotation;
 const COMPARE_ALL: usize = 64;
 const COMPARE_DRAWN: usize = 8;
 
-/// The most positions that one choice passes over before it makes do with a
-/// draw: some milliseconds, and only where nearly all weight is unusable.
-const MAX_SKIPS: u64 = 65_536;
+/// So many turns are given to exits that are no use to this very request
+/// before a draw decides.
+const MAX_TURNS: usize = 64;
 
-/// Chooses and takes an exit. `next` hands out the positions of the rotation,
-/// each once. `None`: no exit of the deck can be taken.
+/// The positions of a rotation, each handed out once.
+pub trait Turns {
+    /// The next position.
+    fn next(&self) -> u64;
+    /// None before this one is handed out any more.
+    fn skip_to(&self, position: u64);
+}
+
+/// Chooses and takes an exit. `None`: no exit of the deck can be taken.
 pub fn rotate<V: View, R: Rng>(
     deck: &Deck,
     how: Rotation,
     view: &V,
-    next: impl FnMut() -> u64,
+    turns: &impl Turns,
     rng: &mut R,
 ) -> Option<V::Taken> {
-    if deck.is_empty() {
-        return None;
-    }
     match how {
-        Rotation::RoundRobin => in_turn(deck, view, next, rng),
+        Rotation::RoundRobin => in_turn(deck, view, turns, rng),
         Rotation::Random => deck.settle(view, rng, |rng| deck.draw_usable(view, rng)),
         Rotation::LeastConnections => deck.settle(view, rng, |rng| least_connected(deck, view, rng)),
     }
@@ -39,26 +48,20 @@ pub fn rotate<V: View, R: Rng>(
 
 /// Takes positions until one is usable: an exit that is out of use loses its
 /// turn, and the others keep theirs.
-fn in_turn<V: View, R: Rng>(
-    deck: &Deck,
-    view: &V,
-    mut next: impl FnMut() -> u64,
-    rng: &mut R,
-) -> Option<V::Taken> {
-    let skips = deck.round().min(MAX_SKIPS);
-    for skipped in 0..skips {
-        let exit = deck.nth(next());
-        if view.usable(exit)
-            && let Some(taken) = view.take(exit, rng)
-        {
-            return Some(taken);
+fn in_turn<V: View, R: Rng>(deck: &Deck, view: &V, turns: &impl Turns, rng: &mut R) -> Option<V::Taken> {
+    for _ in 0..MAX_TURNS {
+        let position = turns.next();
+        let (group, index) = deck.nth(position)?;
+        if view.is_open(group, index) {
+            let exit = deck.member(group, index)?;
+            if let Some(taken) = view.take(exit, rng) {
+                return Some(taken);
+            }
+            view.pass_over(exit);
         }
-        let unlucky = skipped == DRAWS as u64;
-        if unlucky && !deck.members.iter().any(|exit| view.usable(*exit)) {
-            return None;
-        }
+        turns.skip_to(deck.next_open(position.wrapping_add(1), view)?);
     }
-    deck.settle(view, rng, |rng| deck.draw_from_all(view, rng))
+    deck.settle(view, rng, |rng| deck.draw_usable(view, rng))
 }
 
 /// The usable exit with the fewest connections for its weight: of all, or in
@@ -70,49 +73,72 @@ fn least_connected<V: View>(deck: &Deck, view: &V, rng: &mut impl Rng) -> Option
         let drawn = (0..COMPARE_DRAWN).map_while(|_| deck.draw_usable(view, rng));
         return drawn.reduce(least);
     }
-    // From a place drawn anew, so that equals take turns.
-    let (ahead, behind) = deck.members.split_at(rng.random_range(0..deck.len()));
-    behind.iter().chain(ahead).copied().filter(|exit| view.usable(*exit)).reduce(least)
+    // Equals take turns, by weight, for the first of them wins.
+    let first = deck.draw_usable(view, rng);
+    let all = deck.groups.iter().flat_map(|group| group.members.iter().copied());
+    first.into_iter().chain(all.filter(|exit| view.usable(*exit))).reduce(least)
 }
 
-/// A round is made of as many sub-rounds as the greatest weight says, and in
-/// each sub-round a group takes part with all its members or not at all, as
-/// often in all as it weighs, spread evenly (Bresenham's line). Gives how many
-/// positions lie before each sub-round.
-pub(super) fn sub_rounds(groups: &[Group]) -> Vec<u64> {
-    let most = groups.iter().map(|group| group.weight).max().unwrap_or(0);
-    let mut before = 0;
-    (0..most)
-        .map(|sub_round| {
-            let start = before;
-            let dealt = groups.iter().filter(|group| takes_part(group.weight, sub_round, most));
-            before += dealt.map(|group| u64::from(group.count)).sum::<u64>();
-            start
-        })
-        .collect()
-}
-
-fn takes_part(weight: u32, sub_round: u32, most: u32) -> bool {
-    let (weight, most) = (u64::from(weight), u64::from(most));
-    (u64::from(sub_round) * weight + most / 2) % most + weight >= most
+/// How many positions the deals of the first so many groups have, which is
+/// twice as many as those of one group fewer, and that group's in between.
+pub(super) fn rounds(groups: &[Group]) -> Vec<u64> {
+    let mut round = 0;
+    let longer = groups.iter().map(|group| {
+        round = 2 * round + group.members.len() as u64;
+        round
+    });
+    std::iter::once(0).chain(longer).collect()
 }
 
 impl Deck {
-    /// The exit at a position of the rotation; the deck must not be empty.
-    pub(super) fn nth(&self, position: u64) -> u32 {
-        let position = position % self.total;
-        let sub_round = self.sub_rounds.partition_point(|before| *before <= position) - 1;
-        let mut left = position - self.sub_rounds[sub_round];
-        let most = self.groups[0].weight;
-        for group in &self.groups {
-            if takes_part(group.weight, u32::try_from(sub_round).unwrap_or(0), most) {
-                match usize::try_from(left) {
-                    Ok(within) if left < u64::from(group.count) => return self.members[group.start + within],
-                    _ => left -= u64::from(group.count),
-                }
+    /// What is at a position of the rotation: a group and an index in it.
+    /// `None`: the deck is empty.
+    pub(super) fn nth(&self, position: u64) -> Option<(usize, u32)> {
+        let mut left = position.checked_rem(self.round())?;
+        for (at, group) in self.groups.iter().enumerate().rev() {
+            let count = group.members.len() as u64;
+            match left.checked_sub(self.rounds[at]) {
+                None => {}
+                Some(index) if index < count => return Some((at, u32::try_from(index).ok()?)),
+                Some(index) => left = index - count,
             }
         }
-        // Unreachable: the sub-rounds' sizes add up to the total.
-        self.members[0]
+        None
+    }
+
+    /// The first position from this one on whose exit is open, in this round
+    /// or the next. `None`: none is.
+    pub(super) fn next_open(&self, position: u64, view: &impl View) -> Option<u64> {
+        let within = position.checked_rem(self.round())?;
+        let start = position - within;
+        let here = self.seek(self.groups.len(), within, view).map(|at| start + at);
+        here.or_else(|| self.first(self.groups.len(), view).map(|at| start + self.round() + at))
+    }
+
+    /// Within the deals of so many groups.
+    fn seek(&self, groups: usize, from: u64, view: &impl View) -> Option<u64> {
+        if from == 0 {
+            return self.first(groups, view);
+        }
+        let last = groups.checked_sub(1)?;
+        let (before, count) = (self.rounds[last], self.groups[last].members.len() as u64);
+        if from < before
+            && let Some(at) = self.seek(last, from, view)
+        {
+            return Some(at);
+        }
+        let index = u32::try_from(from.saturating_sub(before)).ok();
+        if let Some(index) = index.and_then(|index| view.next_open(last, index)) {
+            return Some(before + u64::from(index));
+        }
+        let behind = before + count;
+        self.seek(last, from.saturating_sub(behind), view).map(|at| behind + at)
+    }
+
+    /// The first one of the deals of so many groups: a group is dealt first
+    /// behind those of the groups before it.
+    fn first(&self, groups: usize, view: &impl View) -> Option<u64> {
+        let first = |(group, before): (usize, &u64)| Some(before + u64::from(view.next_open(group, 0)?));
+        self.rounds.iter().take(groups).enumerate().find_map(first)
     }
 }

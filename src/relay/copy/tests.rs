@@ -5,15 +5,23 @@ use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
+use crate::relay::buffer::BUFFER_BYTES;
+use crate::relay::guide::{Exactly, UntilEnd};
+use crate::relay::meter::Meter;
+use crate::state::Allowance;
+
+fn gauge() -> Gauge {
+    Meter::new(&Allowance::default()).up
+}
 
 /// Polls the pump once.
 fn step<G: Guide>(
     pump: &mut Pump<G>,
     from: &mut Wire,
     to: &mut Wire,
-    count: &Count,
+    gauge: &mut Gauge,
 ) -> Poll<Result<(), Broken<G::Fault>>> {
-    pump.poll(&mut Context::from_waker(Waker::noop()), from, to, count)
+    pump.poll(&mut Context::from_waker(Waker::noop()), from, to, gauge)
 }
 
 /// Pumps `sent`, which then ends, and tells what arrived, what is left to
@@ -23,13 +31,13 @@ async fn check<G: Guide>(guide: G, sent: &[u8]) -> (Vec<u8>, Vec<u8>, Result<(),
     let (mut to, mut near) = Wire::pair(1 << 20);
     far.write_all(sent).await.unwrap();
     drop(far);
-    let (mut pump, count) = (Pump::new(guide), Count::default());
-    let end = poll_fn(|cx| pump.poll(cx, &mut from, &mut to, &count)).await;
+    let (mut pump, mut gauge) = (Pump::new(guide), gauge());
+    let end = poll_fn(|cx| pump.poll(cx, &mut from, &mut to, &mut gauge)).await;
     drop(to);
     let (mut arrived, mut rest) = (Vec::new(), Vec::new());
     near.read_to_end(&mut arrived).await.unwrap();
     from.read_to_end(&mut rest).await.unwrap();
-    assert_eq!(count.bytes(), arrived.len() as u64);
+    assert_eq!(gauge.bytes(), arrived.len() as u64);
     assert!(!pump.is_holding() && pump.held.capacity() == 0);
     (arrived, rest, end)
 }
@@ -78,7 +86,7 @@ fn a_guide_sees_what_is_there_already() {
     let (mut to, _near) = Wire::pair(1);
     let mut pump = Pump::new(Sentence { over: false });
     assert_eq!(pump.begin(&mut from, &mut head), 0);
-    let end = step(&mut pump, &mut from, &mut to, &Count::default());
+    let end = step(&mut pump, &mut from, &mut to, &mut gauge());
     assert!(matches!(end, Poll::Ready(Err(Broken::Fault(_)))), "{end:?}");
 }
 
@@ -150,10 +158,10 @@ async fn a_dead_sink_is_the_sinks_fault() {
     let (mut to, near) = Wire::pair(64);
     drop(near);
     from.unread(Bytes::from_static(b"abc"));
-    let (mut pump, count) = (Pump::new(UntilEnd), Count::default());
-    assert!(matches!(step(&mut pump, &mut from, &mut to, &count), Poll::Ready(Err(Broken::Sink(_)))));
-    assert_eq!(count.bytes(), 0);
-    assert!(matches!(step(&mut pump, &mut from, &mut to, &count), Poll::Ready(Ok(()))), "polled again");
+    let (mut pump, mut gauge) = (Pump::new(UntilEnd), gauge());
+    assert!(matches!(step(&mut pump, &mut from, &mut to, &mut gauge), Poll::Ready(Err(Broken::Sink(_)))));
+    assert_eq!(gauge.bytes(), 0);
+    assert!(matches!(step(&mut pump, &mut from, &mut to, &mut gauge), Poll::Ready(Ok(()))), "polled again");
 }
 
 #[tokio::test]
@@ -162,11 +170,11 @@ async fn a_slow_sink_slows_the_source() {
     let (mut to, mut near) = Wire::pair(1000);
     let sent: Vec<u8> = (0..1_000_000_u32).map(|n| n as u8).collect();
     far.write_all(&sent).await.unwrap();
-    let (mut pump, count) = (Pump::new(UntilEnd), Count::default());
+    let (mut pump, mut gauge) = (Pump::new(UntilEnd), gauge());
     for _ in 0..10 {
-        assert!(step(&mut pump, &mut from, &mut to, &count).is_pending());
+        assert!(step(&mut pump, &mut from, &mut to, &mut gauge).is_pending());
     }
-    assert_eq!(count.bytes(), 1000);
+    assert_eq!(gauge.bytes(), 1000);
     assert!(pump.held.capacity() <= BUFFER_BYTES);
     let mut left = Vec::new();
     poll_fn(|cx| {
@@ -184,7 +192,7 @@ async fn a_slow_sink_slows_the_source() {
     let mut arrived = Vec::new();
     let (end, read) = tokio::join!(
         async {
-            let end = poll_fn(|cx| pump.poll(cx, &mut from, &mut to, &count)).await;
+            let end = poll_fn(|cx| pump.poll(cx, &mut from, &mut to, &mut gauge)).await;
             drop(to);
             end
         },
@@ -197,11 +205,11 @@ async fn a_slow_sink_slows_the_source() {
 async fn a_pump_that_waits_holds_no_memory() {
     let (mut from, mut far) = Wire::pair(1 << 20);
     let (mut to, _near) = Wire::pair(1 << 20);
-    let (mut pump, count) = (Pump::new(UntilEnd), Count::default());
-    assert!(step(&mut pump, &mut from, &mut to, &count).is_pending());
+    let (mut pump, mut gauge) = (Pump::new(UntilEnd), gauge());
+    assert!(step(&mut pump, &mut from, &mut to, &mut gauge).is_pending());
     far.write_all(&[1; 300_000]).await.unwrap();
-    assert!(step(&mut pump, &mut from, &mut to, &count).is_pending());
-    assert_eq!((count.bytes(), pump.held.capacity()), (300_000, 0));
+    assert!(step(&mut pump, &mut from, &mut to, &mut gauge).is_pending());
+    assert_eq!((gauge.bytes(), pump.held.capacity()), (300_000, 0));
 }
 
 #[tokio::test]
@@ -210,9 +218,9 @@ async fn one_poll_is_bounded() {
     let (mut from, mut far) = Wire::pair(all);
     let (mut to, _near) = Wire::pair(all);
     far.write_all(&vec![1; all]).await.unwrap();
-    let (mut pump, count) = (Pump::new(UntilEnd), Count::default());
-    assert!(step(&mut pump, &mut from, &mut to, &count).is_pending());
-    assert_eq!(count.bytes(), (ROUNDS * BUFFER_BYTES) as u64);
+    let (mut pump, mut gauge) = (Pump::new(UntilEnd), gauge());
+    assert!(step(&mut pump, &mut from, &mut to, &mut gauge).is_pending());
+    assert_eq!(gauge.bytes(), (ROUNDS * BUFFER_BYTES) as u64);
 }
 
 #[test]
@@ -243,7 +251,7 @@ proptest! {
             let (from, mut far) = Wire::pair(rooms.0);
             let (mut to, mut near) = Wire::pair(rooms.1);
             let mut from = from.with_unread(Bytes::copy_from_slice(first));
-            let (mut pump, count) = (Pump::new(Exactly(n as u64)), Count::default());
+            let (mut pump, mut gauge) = (Pump::new(Exactly(n as u64)), gauge());
             let (mut arrived, mut left) = (Vec::new(), Vec::new());
             let feed = async {
                 for piece in rest.chunks(97) {
@@ -252,7 +260,7 @@ proptest! {
                 drop(far);
             };
             let drive = async {
-                poll_fn(|cx| pump.poll(cx, &mut from, &mut to, &count)).await.unwrap();
+                poll_fn(|cx| pump.poll(cx, &mut from, &mut to, &mut gauge)).await.unwrap();
                 drop(to);
                 from.read_to_end(&mut left).await.unwrap();
             };

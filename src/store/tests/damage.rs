@@ -93,7 +93,7 @@ impl Scene {
             match store.peek(pin.key()) {
                 Some(found) if found == *pin => *half += 1,
                 // The move was lost; what was before it was not.
-                Some(found) if n == MOVED => assert_eq!(found.exit.id, "one".into()),
+                Some(found) if n == MOVED => assert_eq!(&*found.exit.id, "one"),
                 Some(found) => panic!("{found:?} instead of {pin:?}"),
                 None => {}
             }

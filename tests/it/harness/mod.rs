@@ -3,6 +3,7 @@
 //! Owns: the gateway as a process, its peers, and the bounds of waiting.
 //! Must not know: what a single test is about.
 
+pub mod browser;
 pub mod client;
 pub mod gateway;
 pub mod heir;
@@ -15,6 +16,7 @@ pub mod operator;
 pub mod origin;
 pub mod programs;
 pub mod recorder;
+pub mod redis;
 pub mod request;
 pub mod setup;
 pub mod socks;
