@@ -88,6 +88,8 @@ pub mod measured {
                 clients: Vec::new(),
                 limits: UserLimits::default(),
             };
+            let limits = UserLimits::default();
+            let entry = Entry { account, password: Secret::new(password), clients: Vec::new(), limits };
             let users = Users::new(30, Arc::default(), Arc::new(SystemClock::new()));
             users.replace(&[entry], None);
             Self(users)
