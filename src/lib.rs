@@ -82,12 +82,6 @@ pub mod measured {
                 sessions: SessionBounds::default(),
                 affinity: Affinity::None,
             };
-            let entry = Entry {
-                account,
-                password: Secret::new(password),
-                clients: Vec::new(),
-                limits: UserLimits::default(),
-            };
             let limits = UserLimits::default();
             let entry = Entry { account, password: Secret::new(password), clients: Vec::new(), limits };
             let users = Users::new(30, Arc::default(), Arc::new(SystemClock::new()));
