@@ -27,7 +27,9 @@ const ASK: u64 = 1;
 const CONTESTED: u64 = 2;
 /// This node made or moved it without the store.
 const ALONE: u64 = 4;
-const BITS: u32 = 3;
+/// `new` was said, and the store need not have heard of it.
+const UNTOLD: u64 = 8;
+const BITS: u32 = 4;
 
 /// So much of what the store said last is remembered, for so long: a reply is
 /// under way no longer. Beyond, a store whose clock was set back is believed.
@@ -76,6 +78,8 @@ pub struct Fact {
     pub contested: bool,
     /// It was made or moved without the store.
     pub alone: bool,
+    /// The store need not have heard what was said of it.
+    pub untold: bool,
 }
 
 /// A message of the store.
@@ -174,7 +178,7 @@ impl Known {
             match entry.owner == me && !entry.moved {
                 true if same.is_none() => news = News::New,
                 // Said, and the store has not heard of it yet.
-                true => {}
+                true => bits |= UNTOLD,
                 false => bits |= ASK,
             }
         }
@@ -317,7 +321,19 @@ impl Known {
             news => news,
         };
         self.said(key, version);
-        Announce::Say { news, tell: news == News::New && !alone }
+        let tell = news == News::New && !alone;
+        if tell {
+            self.pins.wrote(key, held.record & !(ASK | CONTESTED) | UNTOLD);
+        }
+        Announce::Say { news, tell }
+    }
+
+    /// The store has heard that `new` was said of this version.
+    pub fn heard_of(&mut self, key: SessionKey, version: u64) {
+        let known = self.pins.get(key, Timestamp::default());
+        if let Some(held) = known.filter(|held| held.pin.version == version) {
+            self.pins.wrote(key, held.record & !UNTOLD);
+        }
     }
 
     /// What was owed is said.
@@ -391,6 +407,7 @@ fn fact(held: Held, epoch: u64, now: Timestamp) -> Fact {
         fresh: held.news == News::New || others && !leased,
         contested: others && leased,
         alone: held.record & ALONE != 0,
+        untold: held.record & UNTOLD != 0,
         pin: held.pin,
     }
 }

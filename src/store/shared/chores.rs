@@ -64,8 +64,13 @@ impl Shared {
         loop {
             receiver.recv_many(&mut batch, BATCH).await;
             self.keeper.wait_up(&self.link).await;
-            let calls: Vec<_> = batch.drain(..).map(|chore| self.call(&chore)).collect();
-            let _dropped = self.link.run_all(&calls).await;
+            let calls: Vec<_> = batch.iter().map(|chore| self.call(chore)).collect();
+            let done = self.link.run_all(&calls).await.is_ok();
+            for chore in batch.drain(..) {
+                if let (Chore::Say { key, version }, true) = (chore, done) {
+                    self.with(key, |known| known.heard_of(key, version));
+                }
+            }
         }
     }
 

@@ -299,7 +299,7 @@ impl Shared {
         for shard in &self.shards {
             let keys: Vec<_> = locked(shard)
                 .iter()
-                .filter(|(_, fact)| everything || fact.alone)
+                .filter(|(_, fact)| everything || fact.alone || fact.untold)
                 .map(|(key, _)| key)
                 .collect();
             for keys in keys.chunks(AT_ONCE) {

@@ -1,0 +1,242 @@
+//! The questions of a request, and what is done with their replies.
+//!
+//! Owns: one step each: which script, with what, and what its code means;
+//! what is done where there is no reply.
+//! Must not know: what is known ([`super::facts`]).
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::chores::Chore;
+use super::link::Trouble;
+use super::script::{self, Reply};
+use super::{MOST_OVERTAKEN, PATIENCE, Shared, WhenAway, value};
+use crate::core::pin::{News, Pin};
+use crate::core::pins::Only;
+use crate::core::session::SessionKey;
+use crate::core::shared::{Announce, Entry, LEASE};
+use crate::core::time::{Timestamp, Ttl};
+use crate::store::{Claim, StoreFault};
+
+impl Shared {
+    /// The key's pin, known here or not.
+    pub(in crate::store) async fn find(&self, key: SessionKey) -> Result<Option<Claim>, StoreFault> {
+        if let Some(claim) = self.look(key) {
+            return Ok(Some(claim));
+        }
+        // Replies that are overtaken by what happens meanwhile are few.
+        for _ in 0..MOST_OVERTAKEN {
+            let keys: [&[u8]; 1] = [&self.names.pin(key)];
+            match self.link.run(&script::LOOK, &keys, &self.head(key).args(&[])).await {
+                Ok((reply, told)) if reply.code == 1 => {
+                    if let Some(claim) = self.met(key, &reply, told)? {
+                        return Ok(Some(claim));
+                    }
+                }
+                Ok(_) => return Ok(None),
+                Err(Trouble::Away) if self.when_away == WhenAway::Local => return Ok(None),
+                Err(trouble) => return Err(trouble.into()),
+            }
+        }
+        Err(StoreFault::Away)
+    }
+
+    pub(in crate::store) async fn claim(
+        &self,
+        key: SessionKey,
+        mut proposal: Pin,
+    ) -> Result<Claim, StoreFault> {
+        proposal.version = rand::random();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let wait = match self.try_claim(key, &proposal).await {
+                Ok(claim) => return Ok(claim),
+                Err(Put::Off(wait)) => wait,
+                Err(Put::Trouble(Trouble::Away)) if self.when_away == WhenAway::Local => {
+                    return Ok(self.claim_alone(key, proposal));
+                }
+                // No new pin then; but perhaps there is one.
+                Err(Put::Trouble(trouble)) => return self.look(key).ok_or_else(|| trouble.into()),
+            };
+            let now = Instant::now();
+            if now + wait > deadline {
+                return Err(StoreFault::Away);
+            }
+            sleep(wait).await;
+        }
+    }
+
+    async fn try_claim(&self, key: SessionKey, proposal: &Pin) -> Result<Claim, Put> {
+        let ttl_ms = proposal.expires.since(proposal.made).as_millis().to_string();
+        let idle_s = proposal.idle.map_or(0, |idle| idle.as_secs()).to_string();
+        let (body, version, era) = (value::body(proposal), proposal.version.to_le_bytes(), self.keeper.era());
+        let (pin, era_key) = (self.names.pin(key), self.names.era());
+        // The keys of a cluster's step lie in one slot.
+        let keys: &[&[u8]] = if self.names.is_cluster { &[&pin] } else { &[&pin, era_key] };
+        let arguments: [&[u8]; 5] = [&version, ttl_ms.as_bytes(), idle_s.as_bytes(), &body, &era];
+        let asked = self.link.run(&script::CLAIM, keys, &self.head(key).args(&arguments)).await;
+        let (reply, told) = asked.map_err(Put::Trouble)?;
+        match reply.code {
+            1 => {
+                let made = proposal.clone().made_at(Timestamp::from_ms(reply.at_ms()));
+                self.won(key, &Entry::made(made, self.me), told).ok_or(Put::Off(Duration::ZERO))
+            }
+            0 => self.met(key, &reply, told).map_err(Put::Trouble)?.ok_or(Put::Off(Duration::ZERO)),
+            -1 => {
+                self.enter(false).await.map_err(Put::Trouble)?;
+                Err(Put::Off(Duration::ZERO))
+            }
+            _ => {
+                let wait = reply.value.as_deref().and_then(|ms| std::str::from_utf8(ms).ok()?.parse().ok());
+                Err(Put::Off(Duration::from_millis(wait.unwrap_or(100).clamp(1, 500))))
+            }
+        }
+    }
+
+    pub(in crate::store) async fn repin(
+        &self,
+        key: SessionKey,
+        seen: u64,
+        only: Only,
+        mut proposal: Pin,
+    ) -> Result<Option<Claim>, StoreFault> {
+        proposal.version = rand::random();
+        let (body, version) = (value::body(&proposal), proposal.version.to_le_bytes());
+        let only_fresh: &[u8] = if only == Only::Fresh { b"1" } else { b"0" };
+        let seen_bytes = seen.to_le_bytes();
+        let arguments: [&[u8]; 4] = [&seen_bytes, only_fresh, &version, &body];
+        let keys: [&[u8]; 1] = [&self.names.pin(key)];
+        match self.link.run(&script::REPIN, &keys, &self.head(key).args(&arguments)).await {
+            Ok((reply, told)) => match reply.code {
+                1 => match self.moved(key, &reply, told)? {
+                    Some(claim) => Ok(Some(claim)),
+                    None => self.find(key).await,
+                },
+                0 => match self.met(key, &reply, told)? {
+                    Some(claim) => Ok(Some(claim)),
+                    None => self.find(key).await,
+                },
+                _ => {
+                    self.settle(self.with(key, |known| known.lose(key, told)));
+                    Ok(None)
+                }
+            },
+            Err(Trouble::Away) if self.when_away == WhenAway::Local => {
+                Ok(self.repin_alone(key, seen, only, &proposal))
+            }
+            // No move then; but perhaps there was one already.
+            Err(trouble) => {
+                let now = self.look(key).filter(|claim| claim.pin.version != seen);
+                now.map(Some).ok_or_else(|| trouble.into())
+            }
+        }
+    }
+
+    pub(in crate::store) async fn extend(
+        &self,
+        key: SessionKey,
+        seen: u64,
+        expires: Timestamp,
+    ) -> Result<Option<Claim>, StoreFault> {
+        let until = self.link.store_time(expires).as_ms().to_string();
+        let longest = Ttl::MAX.as_duration().as_millis().to_string();
+        let seen = seen.to_le_bytes();
+        let arguments: [&[u8]; 3] = [&seen, until.as_bytes(), longest.as_bytes()];
+        let keys: [&[u8]; 1] = [&self.names.pin(key)];
+        let asked = self.link.run(&script::EXTEND, &keys, &self.head(key).args(&arguments)).await;
+        let (reply, told) = asked?;
+        if reply.code == 2 {
+            self.settle(self.with(key, |known| known.lose(key, told)));
+            return Ok(None);
+        }
+        let won = reply.code == 1;
+        if won {
+            self.occupy(key, &self.read(&reply)?.pin);
+        }
+        match self.met(key, &reply, told)? {
+            Some(met) => Ok(Some(Claim { won, ..met })),
+            None => self.find(key).await,
+        }
+    }
+
+    pub(in crate::store) async fn end(&self, key: SessionKey) -> Result<Option<Pin>, StoreFault> {
+        let asked = self.link.run(&script::END, &[&self.names.pin(key)], &self.head(key).args(&[])).await;
+        let (reply, told) = asked?;
+        let changed = self.with(key, |known| known.lose(key, told));
+        let counted = changed.left.is_some();
+        self.settle(changed);
+        if reply.code != 1 {
+            return Ok(None);
+        }
+        let entry = self.read(&reply)?;
+        self.vacate(key, &entry.pin, true);
+        let pin = self.to_gateway(entry.pin);
+        if !counted {
+            tracing::debug!(session = pin.session.as_str(), "a session of another gateway was ended");
+        }
+        Ok(Some(pin))
+    }
+
+    pub(in crate::store) async fn announce(&self, key: SessionKey, version: u64) -> Option<News> {
+        let (now, away) = (self.now(), self.link.is_away());
+        match self.with(key, |known| known.announce(key, version, now, away)) {
+            Announce::Say { news, tell } => {
+                if tell {
+                    self.chores.push(Chore::Say { key, version });
+                }
+                Some(news)
+            }
+            Announce::Gone => None,
+            Announce::Ask => {
+                let keys: [&[u8]; 1] = [&self.names.pin(key)];
+                let bytes = version.to_le_bytes();
+                match self.link.run(&script::SAY, &keys, &self.head(key).args(&[&bytes])).await {
+                    Ok((Reply { code: -1, .. }, _)) => None,
+                    Ok((reply, _)) => {
+                        self.with(key, |known| known.said(key, version));
+                        Some(match reply.code {
+                            1 => News::New,
+                            2 => News::Moved,
+                            _ => News::Held,
+                        })
+                    }
+                    Err(_) => Some(News::Held),
+                }
+            }
+        }
+    }
+
+    /// Waits until it is known whether another node, which made this pin and
+    /// dials its exit as well, will choose another one; the pin as it is then.
+    pub(in crate::store) async fn resolve(&self, key: SessionKey, version: u64) {
+        let deadline = Instant::now() + LEASE + Duration::from_millis(100);
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            let now = self.now();
+            let fact = self.with(key, |known| known.get(key, now, 0));
+            if !fact.is_some_and(|fact| fact.contested && fact.pin.version == version) {
+                return;
+            }
+            let soon = Instant::now() + Duration::from_millis(50);
+            if Instant::now() >= deadline {
+                return;
+            }
+            // A message, or the lease's end, whichever is first.
+            let _ = timeout_at(soon, changed).await;
+        }
+    }
+}
+
+/// Why a claim is not decided.
+enum Put {
+    Off(Duration),
+    Trouble(Trouble),
+}
+
+impl From<Trouble> for StoreFault {
+    fn from(_: Trouble) -> Self {
+        Self::Away
+    }
+}

@@ -1,0 +1,158 @@
+//! What was true at the store, and what clients were told.
+
+use std::collections::BTreeMap;
+
+use moorgate::core::pin::News;
+use moorgate::core::session::SessionKey;
+use moorgate::core::shared::Entry;
+
+/// A node may go by what it knew for so long after it was changed elsewhere,
+/// in ms: trust, and the question that finds the store silent.
+const WINDOW: u64 = 2000;
+
+/// A pin between two changes.
+#[derive(Debug)]
+pub struct Leg {
+    pub version: u64,
+    pub exit: String,
+    /// When another took its place.
+    pub left: Option<u64>,
+    /// A client was answered through it.
+    pub shown: bool,
+    pub said: u32,
+}
+
+/// A pin from its making to its end.
+#[derive(Debug)]
+pub struct Life {
+    pub expires: u64,
+    pub legs: Vec<Leg>,
+    pub ended: Option<u64>,
+    /// A node died that may have said what is owed and told nobody.
+    pub doubtful: bool,
+    pub news: u32,
+}
+
+#[derive(Default)]
+pub struct History {
+    pub lives: BTreeMap<SessionKey, Vec<Life>>,
+    pub tally: BTreeMap<&'static str, u64>,
+    pub broken: Option<String>,
+}
+
+impl History {
+    pub fn count(&mut self, what: &'static str) {
+        *self.tally.entry(what).or_default() += 1;
+    }
+
+    pub fn check(&mut self, so: bool, what: impl FnOnce() -> String) {
+        if !so && self.broken.is_none() {
+            self.broken = Some(what());
+        }
+    }
+
+    /// A claim was won. `known`: a node in touch knows the life before.
+    pub fn made(&mut self, key: SessionKey, entry: &Entry, now: u64, known: bool) {
+        let lives = self.lives.entry(key).or_default();
+        let before = lives.last().filter(|life| life.ended.is_none() && now < life.expires);
+        let early = before.is_some_and(|life| known && life.legs.iter().any(|leg| leg.shown));
+        if let Some(life) = lives.last_mut() {
+            life.ended.get_or_insert(now);
+            for leg in &mut life.legs {
+                leg.left.get_or_insert(now);
+            }
+        }
+        lives.push(Life {
+            expires: entry.pin.expires.as_ms(),
+            legs: vec![leg(entry)],
+            ended: None,
+            doubtful: false,
+            news: 0,
+        });
+        self.check(!early, || {
+            format!("{key}: pinned anew although a node in touch knows a pin that was seen")
+        });
+    }
+
+    /// A pin was moved. `fresh`: as one that nobody has seen.
+    pub fn moved(&mut self, key: SessionKey, entry: &Entry, now: u64, fresh: bool) {
+        let Some(life) = self.lives.get_mut(&key).and_then(|lives| lives.last_mut()) else { return };
+        let Some(last) = life.legs.last_mut() else { return };
+        let (shown, doubtful, exit) = (last.shown, life.doubtful, last.exit.clone());
+        last.left = Some(now);
+        life.legs.push(leg(entry));
+        self.check(!(fresh && shown) || doubtful, || {
+            format!("{key}: moved from {exit} as if no client had been answered through it")
+        });
+    }
+
+    /// The store has a pin again that it had lost.
+    pub fn back(&mut self, key: SessionKey, entry: &Entry, now: u64) {
+        let version = entry.pin.version;
+        let Some(life) = self.lives.get_mut(&key).and_then(|lives| lives.last_mut()) else { return };
+        let ended = life.ended.is_some_and(|ended| ended < now);
+        let known = life.legs.iter().position(|leg| leg.version == version);
+        if let Some(at) = known {
+            life.legs[at].left = None;
+            life.legs.truncate(at + 1);
+        }
+        self.check(known.is_some() && !ended, || format!("{key}: a pin that was ended or never was is back"));
+    }
+
+    pub fn ended(&mut self, key: SessionKey, now: u64) {
+        if let Some(life) = self.lives.get_mut(&key).and_then(|lives| lives.last_mut()) {
+            life.ended = Some(now);
+            for leg in &mut life.legs {
+                leg.left.get_or_insert(now);
+            }
+        }
+    }
+
+    /// A success is answered. `away`: the node has no store to ask.
+    pub fn answered(&mut self, key: SessionKey, version: u64, exit: &str, news: News, now: u64, away: bool) {
+        self.count(news.word());
+        let lives = self.lives.entry(key).or_default();
+        let found = lives.iter_mut().rev().find_map(|life| {
+            let at = life.legs.iter().position(|leg| leg.version == version)?;
+            Some((life, at))
+        });
+        let Some((life, at)) = found else {
+            // Cut off by the loss of what the store had.
+            return self.check(away, || format!("{key}: answered through {exit}, a pin that is not known"));
+        };
+        let leg = &mut life.legs[at];
+        leg.shown = true;
+        let stale = leg.left.is_some_and(|left| now > left + WINDOW);
+        let right = leg.exit == exit;
+        let late = now > life.expires + 1000;
+        let twice = match news {
+            News::New => {
+                life.news += 1;
+                life.news > 1
+            }
+            News::Moved => {
+                life.legs[at].said += 1;
+                life.legs[at].said > 1
+            }
+            News::Held => false,
+        };
+        let doubtful = life.doubtful;
+        self.check(right, || format!("{key}: answered through {exit}, where the pin is not"));
+        self.check(!stale || away, || format!("{key}: answered through {exit} long after it had left there"));
+        self.check(!late || away, || format!("{key}: answered long after its end"));
+        self.check(!twice || doubtful, || format!("{key}: {} is said twice", news.word()));
+    }
+
+    /// A node dies that had answered through these and not told the store.
+    pub fn doubt(&mut self, keys: impl Iterator<Item = SessionKey>) {
+        for key in keys {
+            if let Some(life) = self.lives.get_mut(&key).and_then(|lives| lives.last_mut()) {
+                life.doubtful = true;
+            }
+        }
+    }
+}
+
+fn leg(entry: &Entry) -> Leg {
+    Leg { version: entry.pin.version, exit: entry.pin.exit.id.to_string(), left: None, shown: false, said: 0 }
+}
