@@ -107,8 +107,8 @@ impl Feed {
             sessions: steering.store.len(),
             requests,
             errors,
-            bytes_up: instruments.up.get(),
-            bytes_down: instruments.down.get(),
+            bytes_up: instruments.flow.up.get(),
+            bytes_down: instruments.flow.down.get(),
             ..Stats::default()
         };
         let now = Instant::now();

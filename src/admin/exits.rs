@@ -80,9 +80,9 @@ pub(super) struct Shown {
     target_failures: u64,
     /// How often it was ejected.
     ejections: u64,
-    /// Bytes from clients, of what has ended.
+    /// Bytes from clients.
     bytes_up: u64,
-    /// Bytes to clients, of what has ended.
+    /// Bytes to clients.
     bytes_down: u64,
     /// How long connecting took of late, in milliseconds.
     connect_ms: Option<Percentiles>,

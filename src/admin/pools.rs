@@ -52,9 +52,9 @@ pub(super) struct Pool {
     failures: u64,
     /// Dials that failed by the target's fault.
     target_failures: u64,
-    /// Bytes from clients, of what has ended.
+    /// Bytes from clients.
     bytes_up: u64,
-    /// Bytes to clients, of what has ended.
+    /// Bytes to clients.
     bytes_down: u64,
 }
 

@@ -137,8 +137,6 @@ impl Record {
     fn count(&self) {
         let instruments = &self.instruments;
         instruments.request(self.kind, self.code);
-        instruments.up.add(self.up);
-        instruments.down.add(self.down);
         if let Some(connected) = self.connected {
             instruments.connect.record(connected);
         }

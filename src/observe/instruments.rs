@@ -37,6 +37,15 @@ impl Counter {
     }
 }
 
+/// Bytes that move, counted while they do.
+#[derive(Debug, Default)]
+pub(crate) struct Flow {
+    /// From clients.
+    pub(crate) up: Counter,
+    /// To clients.
+    pub(crate) down: Counter,
+}
+
 /// The upper ends of a timer's buckets, in µs; what is longer has none.
 pub(crate) const ENDS_US: [u64; 16] = [
     1_000,
@@ -120,10 +129,8 @@ impl MoveReason {
 pub(crate) struct Instruments {
     /// By kind, and within it by code: first those without a failure of ours.
     requests: [[Counter; CODES + 1]; 3],
-    /// Bytes from clients.
-    pub(crate) up: Counter,
-    /// Bytes to clients.
-    pub(crate) down: Counter,
+    /// Bytes of bodies and tunnels.
+    pub(crate) flow: Arc<Flow>,
     /// From a request's head to the connection to its target.
     pub(crate) connect: Timer,
     /// From a plain request's head to its answer's first byte.
@@ -157,8 +164,7 @@ impl Default for Instruments {
     fn default() -> Self {
         Self {
             requests: std::array::from_fn(|_| std::array::from_fn(|_| Counter::default())),
-            up: Counter::default(),
-            down: Counter::default(),
+            flow: Arc::default(),
             connect: Timer::default(),
             first_byte: Timer::default(),
             tunnels: Timer::default(),

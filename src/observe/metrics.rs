@@ -110,10 +110,10 @@ fn requests(out: &mut Exposition, instruments: &Instruments, scene: &Scene) {
     for code in [Code::AuthFailed, Code::AuthThrottled] {
         wrong.is(&[("code", code.name())], instruments.failures(code));
     }
-    let help = "Bytes of bodies and tunnels that are over, from clients (up) and to them (down).";
+    let help = "Bytes of bodies and tunnels, from clients (up) and to them (down).";
     out.metric("moorgate_bytes_total", Type::Counter, help)
-        .is(&[("direction", "up")], instruments.up.get())
-        .is(&[("direction", "down")], instruments.down.get());
+        .is(&[("direction", "up")], instruments.flow.up.get())
+        .is(&[("direction", "down")], instruments.flow.down.get());
     out.metric("moorgate_connections", Type::Gauge, "Client connections.").is(&[], scene.connections);
     let help = "From a request's head to the connection to its target.";
     timer(out.metric("moorgate_connect_seconds", Type::Histogram, help), &instruments.connect);
@@ -177,7 +177,7 @@ const PINS: &str = "Live pins, those about to be made among them.";
 const CONNECTIONS: &str = "Connections through exits.";
 const DIALS: &str =
     "Dials, by result: worked, exit_failed by the exit's fault, target_failed by the target's.";
-const BYTES: &str = "Bytes that went through exits, of what is over.";
+const BYTES: &str = "Bytes that went through exits.";
 
 fn pools(out: &mut Exposition, pools: &[Pool]) {
     let help = "Exits, by state; ejected ones are active ones that are out of use after failures.";

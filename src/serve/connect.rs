@@ -47,7 +47,7 @@ pub(super) async fn connect(
         record.end = Some("client_gone");
         return Next::Done;
     }
-    let meter = Meter::new(&admission.allowance());
+    let meter = Meter::new(&admission.allowance()).telling(link.flows(shared));
     Next::Tunnel(Tunnel::new(client.wire, link, admission, record, meter))
 }
 

@@ -56,7 +56,7 @@ pub(super) async fn forward(
     let response = wish.ask.pool.timeouts.response;
     let Client { wire, address, at, kept } = client;
     let exchange = Exchange::new(shared, &request, wire, link, head, response);
-    let meter = Meter::new(&wish.admission.allowance());
+    let meter = Meter::new(&wish.admission.allowance()).telling(exchange.link.flows(shared));
     let mut turn = Turn { shared, address, at, kept, request, wish, exchange, meter };
     let answered = turn.wish.admission.unless_cut(turn.exchange.answer(&mut turn.meter)).await;
     match answered.unwrap_or_else(|cut| Err(cut_off(shared, cut))) {
@@ -231,6 +231,5 @@ impl Turn<'_> {
     fn count(&mut self) {
         self.request.record.up = self.meter.up.bytes();
         self.request.record.down = self.meter.down.bytes();
-        self.exchange.link.moved(self.request.record.up, self.request.record.down);
     }
 }

@@ -26,6 +26,7 @@ use crate::dial::{DialRequest, Form, Purpose, Timings};
 use crate::net::wire::Wire;
 use crate::observe::access::Record;
 use crate::observe::events::Event;
+use crate::observe::instruments::Flow;
 use crate::state::{After, Attempt, ConnectionGuard, LivePool, Pick, Unpinned};
 use crate::store::Claim;
 
@@ -314,9 +315,9 @@ impl Link {
         Some(failure(blame, after))
     }
 
-    /// So many bytes went through it for a request, up and down.
-    pub(super) fn moved(&self, up: u64, down: u64) {
-        self.connection.moved(up, down);
+    /// Where the bytes that go through it are counted.
+    pub(super) fn flows(&self, shared: &Shared) -> [Arc<Flow>; 2] {
+        [shared.instruments.flow.clone(), self.connection.flow()]
     }
 
     /// The connection alone, and what counts it.

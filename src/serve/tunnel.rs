@@ -21,7 +21,7 @@ pub(super) struct Tunnel {
     meter: Meter,
     record: Record,
     admission: Admission,
-    connection: ConnectionGuard,
+    _connection: ConnectionGuard,
 }
 
 impl Tunnel {
@@ -34,7 +34,7 @@ impl Tunnel {
         meter: Meter,
     ) -> Box<Self> {
         let (upstream, connection) = link.into_parts();
-        Box::new(Self { client, upstream, meter, record, admission, connection })
+        Box::new(Self { client, upstream, meter, record, admission, _connection: connection })
     }
 
     /// Relays until it ends.
@@ -58,7 +58,6 @@ impl Drop for Tunnel {
     fn drop(&mut self) {
         self.record.up = self.meter.up.bytes();
         self.record.down = self.meter.down.bytes();
-        self.connection.moved(self.record.up, self.record.down);
         self.record.end.get_or_insert("drained");
     }
 }

@@ -5,10 +5,12 @@
 //! no memory for an exit that was never dialled.
 //! Must not know: health, what counts as the exit's fault.
 
-use std::sync::OnceLock;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use crate::observe::instruments::Flow;
 
 /// Counts of one exit, since the gateway started.
 #[derive(Debug, Default)]
@@ -17,8 +19,7 @@ pub(super) struct Tally {
     pub(super) failed: AtomicU64,
     pub(super) target_failed: AtomicU64,
     pub(super) ejections: AtomicU64,
-    pub(super) up: AtomicU64,
-    pub(super) down: AtomicU64,
+    pub(super) flow: Arc<Flow>,
     latency: OnceLock<Box<Recent>>,
 }
 
@@ -57,8 +58,8 @@ impl Tally {
             failed: self.failed.load(Relaxed),
             target_failed: self.target_failed.load(Relaxed),
             ejections: self.ejections.load(Relaxed),
-            up: self.up.load(Relaxed),
-            down: self.down.load(Relaxed),
+            up: self.flow.up.get(),
+            down: self.flow.down.get(),
         }
     }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::harness::operator::{act, ask, session};
 use crate::harness::request::{Ask, get};
-use crate::harness::{Gateway, Origin, PATIENCE, Setup, Upstream, basic, eventually};
+use crate::harness::{Gateway, Origin, PATIENCE, Setup, Target, Upstream, basic, eventually};
 
 fn scrape(gateway: &Gateway) -> String {
     let answer = ask(gateway, "GET", "/metrics", "", "").ok();
@@ -134,6 +134,23 @@ fn figures_agree_with_what_was_done() {
     gateway.replace("pools/p.json", "{");
     ask(&gateway, "POST", "/v1/reload", "", "");
     becomes(&gateway, "moorgate_last_reload_successful", 0.0);
+}
+
+#[test]
+fn bytes_are_told_while_they_move() {
+    let gateway = Setup::addresses(1).start();
+    let target = Target::open();
+    let (mut client, _) = gateway.tunnel("acme", target.address);
+    let mut far = target.accept();
+    client.send(vec![7; 200_000]);
+    far.exactly(200_000);
+    eventually("most of it is told", PATIENCE, || {
+        let told =
+            value(&scrape(&gateway), "moorgate_exit_bytes_total{pool=\"p\",exit=\"e1\",direction=\"up\"}");
+        (told >= 131_072.0).then_some(())
+    });
+    drop((client, far));
+    becomes(&gateway, "moorgate_bytes_total{direction=\"up\"}", 200_000.0);
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::core::health::{Change, Outcome, Pass};
 use crate::core::pin::Variant;
 use crate::core::target::Target;
 use crate::core::time::Timestamp;
+use crate::observe::instruments::Flow;
 
 impl ExitState {
     /// Begins a dial. `None`: it is ejected, or on trial by another request.
@@ -151,10 +152,9 @@ pub struct ConnectionGuard {
 }
 
 impl ConnectionGuard {
-    /// So many bytes went through it, from the client and to it.
-    pub fn moved(&self, up: u64, down: u64) {
-        self.live.tally.up.fetch_add(up, Relaxed);
-        self.live.tally.down.fetch_add(down, Relaxed);
+    /// Where the exit's bytes are counted.
+    pub(crate) fn flow(&self) -> Arc<Flow> {
+        self.live.tally.flow.clone()
     }
 }
 
