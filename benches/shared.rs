@@ -46,7 +46,7 @@ fn main() {
 }
 
 async fn whole(pins: usize) {
-    println!("| | file | {} |", "Redis on the same host");
+    println!("| | file | Redis on the same host |");
     println!("|---|---|---|");
     let folder = tempfile::tempdir().expect("a folder");
     let config = StoreConfig { folder: Some(folder.path().to_owned()), durability: Durability::Journal };

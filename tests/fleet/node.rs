@@ -27,6 +27,7 @@ pub struct Question {
 
 /// What comes from the store, in its order.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a model of a few nodes holds few of them")]
 pub enum Incoming {
     Reply { request: u64, key: SessionKey, said: Said, at_us: u64, epoch: u64, sent: u64, asked: Ask },
     Notice { key: SessionKey, notice: Notice, at_us: u64 },

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::SystemClock;
-use crate::core::pin::{ExitName, Variant};
+use crate::core::pin::{ExitName, News, Variant};
+use crate::core::pins::Only;
 use crate::core::session::{Filter, SessionId};
+use crate::core::shared::{Entry, Told};
 use crate::core::time::Ttl;
 use crate::store::Store;
 

@@ -1,7 +1,7 @@
 //! State files cut, zeroed, garbled and taken away.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::store::engine::{Op, Space};
