@@ -14,10 +14,10 @@ use crate::harness::{Client, Gateway, Origin, PATIENCE, Setup, Target, basic, ev
 /// A gateway that may hold so many descriptors, and takes connections until it
 /// does.
 fn with_descriptors(count: usize) -> Gateway {
-    descriptors(count, json!({ "connections": 0 }))
+    limited(count, json!({ "connections": 0 }))
 }
 
-fn descriptors(count: usize, limits: serde_json::Value) -> Gateway {
+fn limited(count: usize, limits: serde_json::Value) -> Gateway {
     let mut setup = Setup::addresses(1).on_disk().config("log", json!({ "format": "json", "access": false }));
     setup = setup.config("limits", limits);
     setup.wrap = ["sh", "-c", &format!("ulimit -n {count} && exec \"$@\""), "sh"].map(str::to_owned).to_vec();
@@ -65,7 +65,7 @@ fn without_descriptors_tunnels_go_on_and_service_comes_back_by_itself() {
 #[test]
 fn a_client_is_refused_before_a_connection_of_another_fails() {
     // 160 descriptors suffice for 28 clients and their targets.
-    let gateway = descriptors(160, json!({}));
+    let gateway = limited(160, json!({}));
     gateway.log.wait_for("the limit that is in force", |line| line.has("limits.connections is more than"));
     let target = Target::open();
     let mut tunnels: Vec<_> = (0..28).map(|_| (gateway.tunnel("acme", &target).0, target.accept())).collect();
