@@ -15,21 +15,13 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::cell::Entry;
+use super::fact::{ALONE, ASK, BITS, CONTESTED, Fact, UNTOLD, fact};
 use super::{LEASE, OWN_LEASE};
 use crate::core::pin::{News, Pin};
 use crate::core::pins::{Claimed, Held, Only, Pins, Repinned};
 use crate::core::session::SessionKey;
 use crate::core::time::Timestamp;
 
-/// The next success asks the store what it says.
-const ASK: u64 = 1;
-/// Another node made it, and it was seen by nobody when this one met it.
-const CONTESTED: u64 = 2;
-/// This node made or moved it without the store.
-const ALONE: u64 = 4;
-/// `new` was said, and the store need not have heard of it.
-const UNTOLD: u64 = 8;
-const BITS: u32 = 4;
 
 /// So much of what the store said last is remembered, for so long: a reply is
 /// under way no longer. Beyond, a store whose clock was set back is believed.
@@ -63,23 +55,6 @@ pub struct Told {
     pub at_us: u64,
     /// When it was heard, by the node's own clock.
     pub here: Timestamp,
-}
-
-/// A pin as a node knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fact {
-    /// The pin, in the store's time.
-    pub pin: Pin,
-    /// It need not be asked about.
-    pub sure: bool,
-    /// No success was answered yet, and this node may choose another exit.
-    pub fresh: bool,
-    /// Another node may yet choose another exit for it.
-    pub contested: bool,
-    /// It was made or moved without the store.
-    pub alone: bool,
-    /// The store need not have heard what was said of it.
-    pub untold: bool,
 }
 
 /// A message of the store.
@@ -396,18 +371,4 @@ impl Heard {
 fn contradicts(known: &Held, entry: &Entry) -> bool {
     let other = known.pin.made != entry.pin.made && entry.pin.made < known.pin.ends();
     other || known.record & ALONE != 0
-}
-
-fn fact(held: Held, epoch: u64, now: Timestamp) -> Fact {
-    // Beyond the lease of the node that made it, whoever comes may do it.
-    let others = held.record & CONTESTED != 0;
-    let leased = now < held.pin.made.plus(LEASE);
-    Fact {
-        sure: held.record >> BITS == epoch && held.record & ALONE == 0,
-        fresh: held.news == News::New || others && !leased,
-        contested: others && leased,
-        alone: held.record & ALONE != 0,
-        untold: held.record & UNTOLD != 0,
-        pin: held.pin,
-    }
 }

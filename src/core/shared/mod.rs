@@ -9,13 +9,15 @@
 
 mod address;
 mod cell;
+mod fact;
 mod known;
 
 use std::time::Duration;
 
 pub use self::address::{Address, Host, Kind};
 pub use self::cell::{Cell, Claimed, Entry, Moved, Restored, Stored};
-pub use self::known::{Announce, Changed, Fact, Known, Notice, Told};
+pub use self::fact::Fact;
+pub use self::known::{Announce, Changed, Known, Notice, Told};
 
 /// For so long after a pin was made, only the node that made it may say `new`
 /// and choose another exit for a pin that nobody has seen; it need not ask
