@@ -16,12 +16,11 @@ use std::time::Duration;
 
 use super::cell::Entry;
 use super::fact::{ALONE, ASK, BITS, CONTESTED, Fact, UNTOLD, fact};
-use super::{LEASE, OWN_LEASE};
+use super::OWN_LEASE;
 use crate::core::pin::{News, Pin};
 use crate::core::pins::{Claimed, Held, Only, Pins, Repinned};
 use crate::core::session::SessionKey;
 use crate::core::time::Timestamp;
-
 
 /// So much of what the store said last is remembered, for so long: a reply is
 /// under way no longer. Beyond, a store whose clock was set back is believed.
