@@ -14,9 +14,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use super::OWN_LEASE;
 use super::cell::Entry;
 use super::fact::{ALONE, ASK, BITS, CONTESTED, Fact, UNTOLD, fact};
-use super::OWN_LEASE;
 use crate::core::pin::{News, Pin};
 use crate::core::pins::{Claimed, Held, Only, Pins, Repinned};
 use crate::core::session::SessionKey;
