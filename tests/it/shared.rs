@@ -293,7 +293,7 @@ fn max_sessions_holds_on_all_gateways_together() {
 #[test]
 fn no_two_sessions_of_any_gateway_have_one_address_of_a_prefix() {
     let redis = Redis::start();
-    let gateways = fleet(&Setup::new(json!(["127.1.8.0/28"])), &redis, 2);
+    let gateways = fleet(&Setup::new(json!(["127.1.8.0/24"])), &redis, 2);
     let origin = Origin::start();
     let addresses: Vec<_> = (0..12)
         .map(|n| gateways[n % 2].get(&format!("acme-session-s{n}"), &origin.url("/ip")).ok().text())
