@@ -30,14 +30,12 @@ use crate::core::shared::{Address, Entry, Told};
 
 /// How often the store is asked whether all is well.
 const BEAT: Duration = Duration::from_millis(250);
-/// New pins wait so long after the store may have lost data. A node that is
-/// in touch notices within a heartbeat, and asks for more if it has more to
-/// tell than that.
+/// New pins wait so long after the store may have lost data. A node notices
+/// within a heartbeat, and asks for more if it has more to tell.
 const GRACE: Duration = Duration::from_millis(750);
 /// They wait no longer than this in all.
 const MOST_GRACE: Duration = Duration::from_secs(10);
-/// How long is waited after a connection that did not come about, at first
-/// and at most.
+/// The first and the longest wait after a connection that did not come about.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// So many pins are told at once.
@@ -45,7 +43,6 @@ const AT_ONCE: usize = 256;
 
 /// An era's name.
 type Era = [u8; 16];
-
 /// What is kept of the connection between heartbeats.
 pub(super) struct Keeper {
     address: Address,
