@@ -20,6 +20,7 @@
 
 mod fleet {
     pub mod history;
+    pub mod mistake;
     pub mod node;
     pub mod request;
     pub mod server;
