@@ -127,7 +127,7 @@ fn a_later_version_is_told_from_damage() {
 /// Pins that were written by version 0.1 are read for ever.
 #[test]
 fn the_first_version_is_still_read() {
-    let bytes = include_bytes!("testdata/pin-v1.bin");
+    let bytes = include_bytes!("../testdata/pin-v1.bin");
     let pin = Pin {
         user: "acme".into(),
         session: SessionId::new("checkout-1").unwrap(),
