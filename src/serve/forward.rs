@@ -14,7 +14,7 @@ use super::intake::{Linger, say};
 use super::link::{self, Kept, Link};
 use super::presence::{self, unless_left};
 use super::tunnel::Tunnel;
-use super::wish::{Wish, wish};
+use super::wish::{Asking, Wish, wish};
 use super::{Door, Shared, announce, travel};
 use crate::admit::limits::ending::Cut;
 use crate::admit::limits::tab::used_up;
@@ -28,13 +28,9 @@ use crate::http1::head::Destination;
 use crate::relay::meter::Meter;
 
 /// Serves a plain request.
-pub(super) async fn forward(
-    shared: &Arc<Shared>,
-    door: &Door,
-    mut client: Client,
-    mut request: Request,
-) -> Next {
-    let judged = wish(shared, door, &request.head, client.address, &mut request.record).await;
+pub(super) async fn forward(shared: &Arc<Shared>, mut client: Client, mut request: Request) -> Next {
+    let asking = Asking::Head(&request.head);
+    let judged = wish(shared, &client.door, asking, client.address, &mut request.record).await;
     let wish = match judged {
         Ok(wish) => wish,
         Err(fault) => return Box::pin(fail(shared, client, request, fault)).await,
@@ -54,10 +50,10 @@ pub(super) async fn forward(
     };
     let head = onward(shared, &request, &link);
     let response = wish.ask.pool.timeouts.response;
-    let Client { wire, address, at, kept } = client;
+    let Client { wire, address, door, kept } = client;
     let exchange = Exchange::new(shared, &request, wire, link, head, response);
     let meter = Meter::new(&wish.admission.allowance()).telling(exchange.link.flows(shared));
-    let mut turn = Turn { shared, address, at, kept, request, wish, exchange, meter };
+    let mut turn = Turn { shared, address, door, kept, request, wish, exchange, meter };
     let answered = turn.wish.admission.unless_cut(turn.exchange.answer(&mut turn.meter)).await;
     match answered.unwrap_or_else(|cut| Err(cut_off(shared, cut))) {
         Ok(answer) => turn.pass_on(answer).await,
@@ -70,7 +66,7 @@ pub(super) async fn forward(
 struct Turn<'a> {
     shared: &'a Shared,
     address: SocketAddr,
-    at: SocketAddr,
+    door: Arc<Door>,
     kept: Kept,
     request: Request,
     wish: Wish,
@@ -146,7 +142,7 @@ impl Turn<'_> {
             asked: &self.request.asked,
             announce: None,
             via: self.shared.settings.via.as_deref(),
-            close: travel::must_close(self.shared, self.at, &self.exchange.client)
+            close: travel::must_close(self.shared, &self.door, &self.exchange.client)
                 || !self.exchange.may_send_all(),
         };
         if answer.switching {
@@ -178,7 +174,7 @@ impl Turn<'_> {
             self.kept.put(link);
         }
         if sent.persists && sent_all {
-            Next::Request(Client { wire, address: self.address, at: self.at, kept: self.kept })
+            Next::Request(Client { wire, address: self.address, door: self.door, kept: self.kept })
         } else {
             let linger = if sent_all { Linger::SHORT } else { Linger::UPLOAD };
             Next::Part(wire, Vec::new(), linger)
@@ -214,7 +210,7 @@ impl Turn<'_> {
         }
         note(&mut self.request.record, &stopped.fault);
         let asked = &self.request.asked;
-        let keeps = sent_all && asked.persists && !travel::must_close(self.shared, self.at, &wire);
+        let keeps = sent_all && asked.persists && !travel::must_close(self.shared, &self.door, &wire);
         let context = FaultContext { connect: false, head_only: asked.head_only, keeps };
         let answer = answer::fault(&stopped.fault, context);
         drop(link);
@@ -223,7 +219,7 @@ impl Turn<'_> {
             return Next::Part(wire, out, Linger::after(&stopped.fault));
         }
         match say(&mut wire, &out, self.shared).await {
-            true => Next::Request(Client { wire, address: self.address, at: self.at, kept: self.kept }),
+            true => Next::Request(Client { wire, address: self.address, door: self.door, kept: self.kept }),
             false => Next::Done,
         }
     }
