@@ -114,7 +114,8 @@ fn compile(
     }
     let mut sockets = listeners::Sockets::new(has_users || any_user);
     let admin = file.admin.and_then(|admin| listeners::admin(reading, admin, &mut sockets));
-    let users = users::users(reading, file.users.unwrap_or_default(), &sessions.bounds, &mut pool_names);
+    let mut of_users = Vec::new();
+    let users = users::users(reading, file.users.unwrap_or_default(), &sessions.bounds, &mut of_users);
     let listeners = match &*source.listen {
         [] => {
             let mut beside = listeners::Beside { folder, watched, users: &users, pool_names: &mut pool_names };
@@ -122,6 +123,7 @@ fn compile(
         }
         options => listeners::from_options(reading, options, &mut sockets),
     };
+    pool_names.append(&mut of_users);
     Some(Config {
         listeners,
         admin,

@@ -32,6 +32,9 @@ const SHARE: usize = 32 * 1024;
 /// Of heads that were written here: they were bounded when they were read.
 const LIMITS: HeadLimits = HeadLimits { bytes: 4 << 20, fields: 20_000 };
 
+/// Two polls in a row may be the same turn.
+const MOST_TURNS: u8 = 4;
+
 /// One request.
 pub(super) struct Stream {
     connect: bool,
@@ -41,6 +44,8 @@ pub(super) struct Stream {
     /// Written, and not yet understood or sent.
     pending: BytesMut,
     send: Sender,
+    /// Turns that were left to the connection before the end.
+    turns: u8,
 }
 
 /// What the client sends.
@@ -89,6 +94,7 @@ impl Stream {
             outflow: Outflow::Head(Scan::default()),
             pending: BytesMut::new(),
             send: Sender::Nothing(respond),
+            turns: 0,
         })
     }
 
@@ -327,7 +333,15 @@ impl AsyncWrite for Stream {
                 send.send_data(Bytes::new(), true).map_err(failed)?;
                 this.outflow = Outflow::Over;
             }
-            _ => this.reset_with(Reason::INTERNAL_ERROR),
+            // Dropped, it is reset, and what waits to be sent is thrown away.
+            // So the connection, which sends whenever it is polled, gets some
+            // turns before.
+            _ if this.turns < MOST_TURNS => {
+                this.turns += 1;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            _ => {}
         }
         Poll::Ready(Ok(()))
     }
