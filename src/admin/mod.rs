@@ -55,11 +55,7 @@ pub(crate) struct Desk {
 }
 
 /// Serves the API until the gateway is gone.
-pub(crate) fn serve(
-    listener: Arc<Listener>,
-    desk: Desk,
-    token: Option<Secret>,
-) -> impl Future<Output = ()> {
+pub(crate) fn serve(listener: Arc<Listener>, desk: Desk, token: Option<Secret>) -> impl Future<Output = ()> {
     let (beside, drain) = (desk.drain.beside(), desk.drain.clone());
     let local = listener.local().is_ok_and(|address| address.is_local());
     let routes = routes(Arc::new(desk), Gate::new(token.as_ref(), local));

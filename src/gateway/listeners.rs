@@ -108,7 +108,12 @@ impl Listeners {
             None => listen::bind(wanted, all, mode).map_err(|error| StartError::Listen(error.to_string()))?,
         };
         let (at, listener) = (listener.local().map_err(failed)?, Arc::new(listener));
-        self.all.push(Socket { wanted: wanted.clone(), name: name.to_owned(), at, listener: Arc::downgrade(&listener) });
+        self.all.push(Socket {
+            wanted: wanted.clone(),
+            name: name.to_owned(),
+            at,
+            listener: Arc::downgrade(&listener),
+        });
         Ok(listener)
     }
 

@@ -112,7 +112,9 @@ fn v2(bytes: &[u8]) -> Read<Source, Misfit> {
         (0x21, 0x21) => source(rest, 36, |from: [u8; 16]| Ipv6Addr::from(from).into(), 32)?,
         (0x21, 0x31) => (Source::Peer, 216),
         (0x21, 0x00) => (Source::Peer, 0),
-        (0x20..=0x2f, _) => return Err(Misfit::Malformed("it is for no stream of bytes, or says something new")),
+        (0x20..=0x2f, _) => {
+            return Err(Misfit::Malformed("it is for no stream of bytes, or says something new"));
+        }
         _ => return Err(Misfit::Malformed("its version is not 2")),
     };
     let extensions = rest.get(addresses..).ok_or(Misfit::Malformed("it is too short for its addresses"))?;

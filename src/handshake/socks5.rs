@@ -87,7 +87,8 @@ pub struct Login<'a> {
 pub fn login(bytes: &[u8]) -> Read<Login<'_>, Misfit> {
     version(bytes, LOGIN_VERSION)?;
     let mut rest = Rest(bytes);
-    let read = rest.skip(1).and_then(|()| Some(Login { username: rest.counted()?, password: rest.counted()? }));
+    let read =
+        rest.skip(1).and_then(|()| Some(Login { username: rest.counted()?, password: rest.counted()? }));
     Ok(read.map(|login| (login, rest.read_of(bytes))))
 }
 

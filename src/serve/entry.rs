@@ -32,13 +32,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, door: Arc<Door>, wire: Wire, peer
 
 /// Goes on with a client that another process has served before. `first`: it
 /// has made no request yet.
-pub(crate) async fn go_on(
-    shared: Arc<Shared>,
-    door: Arc<Door>,
-    wire: Wire,
-    peer: SocketAddr,
-    first: bool,
-) {
+pub(crate) async fn go_on(shared: Arc<Shared>, door: Arc<Door>, wire: Wire, peer: SocketAddr, first: bool) {
     let address = canonical(peer);
     let _counted = match shared.connections.enter(Some(address.ip())) {
         Ok(counted) => counted,

@@ -29,19 +29,23 @@ pub(super) async fn talk(shared: &Arc<Shared>, mut client: Client, mut since: Op
         let timeouts = &shared.settings.timeouts;
         let waits = (timeouts.head, timeouts.keep_alive);
         let opening = since.map(|since| (since, &*client.door));
-        let head =
-            match intake::head(&mut client.wire, opening, &shared.settings.head, waits, &shared.drain).await {
-                Intake::Head(head) => head,
-                Intake::Other(since) => return Box::pin(entry::other(shared, client, since)).await,
-                Intake::Elsewhere if travel::can_go(shared, &client.door, &client.wire) => {
-                    return Box::pin(travel::go(shared, client, since.is_some())).await;
-                }
-                // Of a part of a head nothing has been done.
-                Intake::Nobody | Intake::Elsewhere => return intake::leave(client.wire).await,
-                Intake::Bad(fault) => {
-                    return Box::pin(refuse(shared, Some(client.wire), client.address, &fault)).await;
-                }
-            };
+        let head = match intake::head(&mut client.wire, opening, &shared.settings.head, waits, &shared.drain)
+            .await
+        {
+            Intake::Head(head) => head,
+            Intake::Other(since) => return Box::pin(entry::other(shared, client, since)).await,
+            Intake::Elsewhere if travel::can_go(shared, &client.door, &client.wire) => {
+                return Box::pin(travel::go(shared, client, since.is_some())).await;
+            }
+            // Of a part of a head nothing has been done.
+            Intake::Nobody | Intake::Elsewhere if client.wire.ends_by_drop() => return,
+            Intake::Nobody | Intake::Elsewhere => {
+                return Box::pin(intake::leave(client.wire)).await;
+            }
+            Intake::Bad(fault) => {
+                return Box::pin(refuse(shared, Some(client.wire), client.address, &fault)).await;
+            }
+        };
         let was_first = since.take().is_some();
         // Boxed, so that all that a request needs on its way is given back
         // before a tunnel, or the wait for the next request, begins.

@@ -141,9 +141,7 @@ async fn tunnel(shared: &Arc<Shared>, mut client: Client, asked: Asked) -> Next 
         unless_left(&mut client.wire, at_end, pin!(way)).await
     };
     match found {
-        Some(Ok(way)) => {
-            connect::stand(shared, client.wire, way, record, granted).await
-        }
+        Some(Ok(way)) => connect::stand(shared, client.wire, way, record, granted).await,
         Some(Err(fault)) => {
             note(&mut record, &fault);
             let answer = socks5::replied(fault.code().socks_reply()).to_vec();

@@ -230,7 +230,8 @@ fn plain_requests_are_as_over_http_1() {
     let trailers: Vec<_> = trailers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
     assert_eq!(trailers, [("x-sum", &b"42"[..]), ("x-undeclared", b"yes")]);
     let (response, body) = connection.ask(get("acme", &origin.url("/fields")));
-    let cookies: Vec<_> = response.headers().get_all("set-cookie").iter().map(HeaderValue::as_bytes).collect();
+    let cookies: Vec<_> =
+        response.headers().get_all("set-cookie").iter().map(HeaderValue::as_bytes).collect();
     assert_eq!((cookies, &*body.bytes), (vec![&b"a=1"[..], b"b=2"], &b"ok"[..]));
     assert!(!response.headers().contains_key("x-private"));
     let head = with_credential("acme").method("HEAD").uri(origin.url("/head")).body(()).unwrap();
@@ -538,7 +539,10 @@ fn floods_end_their_connection_and_nothing_else() {
     for (name, piece) in floods {
         let mark = gateway.log.mark();
         let reason = Raw::open(&gateway, &made).flood(piece);
-        assert!([u32::from(Reason::ENHANCE_YOUR_CALM), u32::from(Reason::PROTOCOL_ERROR)].contains(&reason), "{name}: {reason}");
+        assert!(
+            [u32::from(Reason::ENHANCE_YOUR_CALM), u32::from(Reason::PROTOCOL_ERROR)].contains(&reason),
+            "{name}: {reason}"
+        );
         gateway.log.wait_after(mark, name, |line| {
             is_access(line) && line.field("kind").as_deref() == Some("refused")
         });
@@ -581,7 +585,10 @@ fn heads_have_their_limits() {
         request.header(format!("x-{n}"), "1")
     });
     let (response, _) = connection.ask(many.body(()).unwrap());
-    assert_eq!((response.status().as_u16(), &response.headers()["moorgate-error"]), (431, &"head_too_large".parse().unwrap()));
+    assert_eq!(
+        (response.status().as_u16(), &response.headers()["moorgate-error"]),
+        (431, &"head_too_large".parse().unwrap())
+    );
     assert_eq!(connection.ask(get("acme", &origin.url("/ip"))).0.status(), 200);
     assert_eq!(origin.count(), 1);
 }

@@ -67,7 +67,10 @@ fn every_port_of_a_range_is_a_session() {
     client.echo_through(&mut target.accept());
     drop(client);
     let line = gateway.log.wait_for("the tunnel", |line| line.field("kind").as_deref() == Some("tunnel"));
-    assert_eq!((line.field("session").as_deref(), line.field("user").as_deref()), (Some("20001"), Some("acme")));
+    assert_eq!(
+        (line.field("session").as_deref(), line.field("user").as_deref()),
+        (Some("20001"), Some("acme"))
+    );
 }
 
 #[test]
@@ -97,7 +100,8 @@ fn a_listeners_user_is_for_its_addresses_alone() {
 
 #[test]
 fn a_unix_socket_serves_and_its_file_is_made_over_when_nobody_listens() {
-    let listeners = json!([{ "bind": "unix:m.sock", "mode": "0600", "user": "acme" }, { "bind": "127.0.0.1:0" }]);
+    let listeners =
+        json!([{ "bind": "unix:m.sock", "mode": "0600", "user": "acme" }, { "bind": "127.0.0.1:0" }]);
     let setup = Setup::addresses(1).config("listeners", listeners);
     let gateway = setup.config("users.0.clients", json!(["127.0.0.1"])).start();
     let path = gateway.dir().join("m.sock");

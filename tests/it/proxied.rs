@@ -12,7 +12,10 @@ const V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 fn gateway(proxy_protocol: Value) -> Gateway {
     let clients = json!(["203.0.113.0/24", "2001:db8::/32"]);
     let setup = Setup::addresses(1).config("listeners.0.proxy_protocol", proxy_protocol);
-    setup.config("users.0.clients", clients).config("limits", json!({ "auth_failures_per_minute": 2 })).start()
+    setup
+        .config("users.0.clients", clients)
+        .config("limits", json!({ "auth_failures_per_minute": 2 }))
+        .start()
 }
 
 /// Header of version 2 for a client at 203.0.113.7, port 4660.

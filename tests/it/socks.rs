@@ -81,7 +81,8 @@ fn all_at_once_and_byte_by_byte_are_the_same() {
     let gateway = Setup::addresses(1).start();
     let target = Target::open();
     let port = target.address.port();
-    let all = [&[5, 2, 0, 2][..], &login("acme", PASSWORD), &request(1, "127.0.0.1", port), b"early"].concat();
+    let all =
+        [&[5, 2, 0, 2][..], &login("acme", PASSWORD), &request(1, "127.0.0.1", port), b"early"].concat();
     for by in [1, 5, all.len()] {
         let mut client = gateway.client();
         for piece in all.chunks(by) {
@@ -239,9 +240,7 @@ fn a_client_that_leaves_frees_its_dial() {
     let gateway = Setup::new(json!([upstream.to_string()])).start();
     let mut client = logged_in(&gateway, "acme");
     client.send(request(1, "127.0.0.1", 9));
-    crate::harness::eventually("the upstream is asked", Duration::from_secs(10), || {
-        upstream.seen().pop()
-    });
+    crate::harness::eventually("the upstream is asked", Duration::from_secs(10), || upstream.seen().pop());
     drop(client);
     assert_eq!(gateway.access(0).field("end").as_deref(), Some("client_gone"));
 }

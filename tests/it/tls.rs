@@ -105,7 +105,10 @@ fn half_close_farewell_and_reset_are_carried() {
     let (mut client, far) = tunnel();
     far.reset();
     let kind = client.read_to_end(&mut Vec::new()).unwrap_err().kind();
-    assert!(matches!(kind, std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::UnexpectedEof), "{kind}");
+    assert!(
+        matches!(kind, std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::UnexpectedEof),
+        "{kind}"
+    );
 
     // An idle tunnel ends with a farewell.
     let (mut client, _far) = tunnel();
@@ -162,7 +165,8 @@ fn a_changed_certificate_is_shown_and_a_bad_one_is_not() {
     assert!(shown(&first), "the old one stays");
     eventually("it is counted", PATIENCE, || {
         let metrics = operator::ask(&gateway, "GET", "/metrics", "", "").ok().text();
-        let failed = metrics.lines().find_map(|line| line.strip_prefix("moorgate_reloads_total{result=\"failed\"} "));
+        let failed =
+            metrics.lines().find_map(|line| line.strip_prefix("moorgate_reloads_total{result=\"failed\"} "));
         failed.filter(|count| *count != "0").map(drop)
     });
 
@@ -228,7 +232,8 @@ fn wrong_files_stop_the_start() {
 fn alpn_is_for_http_alone() {
     let made = certificate(&["127.0.0.1"]);
     let tls = json!({ "cert": "cert.pem", "key": "key.pem" });
-    let gateway = Setup::addresses(1).tls(&made).listener(json!({ "protocol": "socks5", "tls": tls })).start();
+    let gateway =
+        Setup::addresses(1).tls(&made).listener(json!({ "protocol": "socks5", "tls": tls })).start();
     for (listener, offered, agreed) in [
         (0, &["h2", "http/1.1"][..], Some("h2")),
         (0, &["http/1.1"], Some("http/1.1")),

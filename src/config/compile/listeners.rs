@@ -146,9 +146,8 @@ fn listener(
         labels: Filter::new(labels),
     };
     let proxied_by = proxied_by(reading, node, written.proxy_protocol, &binds);
-    let certificates = written.tls.map(|tls| {
-        certificates::certificates(reading, node, &tls, beside.folder, beside.watched)
-    });
+    let certificates =
+        written.tls.map(|tls| certificates::certificates(reading, node, &tls, beside.folder, beside.watched));
     let user = written.user.map(|user| UserName::from(user.0));
     beside.user_names.extend(user.clone().map(|user| (user, reading.place(node, &["user"]))));
     let standard = Listener::at(binds);
@@ -197,7 +196,9 @@ fn proxied_by(
     match written? {
         ProxiedEntry::All(false) => None,
         ProxiedEntry::All(true) => {
-            let open = |socket: SocketAddr| socket.ip().is_unspecified() || special(socket.ip(), &|_| false).is_none();
+            let open = |socket: SocketAddr| {
+                socket.ip().is_unspecified() || special(socket.ip(), &|_| false).is_none()
+            };
             if binds.iter().filter_map(Bind::tcp).any(open) {
                 let message = "whoever reaches this address can pass for any client: \
                                write the balancers' addresses instead of true";
@@ -221,7 +222,8 @@ pub(super) fn check_users(reading: &mut Reading<'_>, named: Vec<(UserName, Place
         match users.iter().find(|user| user.name == name) {
             None => reading.findings.add(place, format!("there is no user {name}")),
             Some(user) if user.clients.is_none() => {
-                let message = format!("the user {name} has no \"clients\": everybody needs a credential here");
+                let message =
+                    format!("the user {name} has no \"clients\": everybody needs a credential here");
                 reading.warnings.push(Finding::new(place, message));
             }
             Some(_) => {}

@@ -62,7 +62,9 @@ fn version_1_is_strict() {
 
 #[test]
 fn anything_else_is_missing_at_its_first_byte() {
-    for other in [&b"GET / HTTP/1.1"[..], b"\x05\x01\x00", b"\x16\x03\x01", b"PRI * HTTP/2.0", b"\r\n\r\nX", b"Q"] {
+    for other in
+        [&b"GET / HTTP/1.1"[..], b"\x05\x01\x00", b"\x16\x03\x01", b"PRI * HTTP/2.0", b"\r\n\r\nX", b"Q"]
+    {
         assert_eq!(read(other), Err(Misfit::Missing), "{other:?}");
     }
 }

@@ -21,9 +21,8 @@ fn a_greeting_lists_methods() {
 
 #[test]
 fn a_login_has_a_name_and_a_secret() {
-    let read = |bytes| {
-        login(bytes).map(|read| read.map(|(login, taken)| (login.username, login.password, taken)))
-    };
+    let read =
+        |bytes| login(bytes).map(|read| read.map(|(login, taken)| (login.username, login.password, taken)));
     assert_eq!(read(b"\x01\x03abc\x02xyz"), Ok(Some((&b"abc"[..], &b"xy"[..], 8))));
     assert_eq!(read(b"\x01\x00\x00"), Ok(Some((&b""[..], &b""[..], 3))));
     let long = [&[1, 255][..], &[b'u'; 255], &[255], &[b'p'; 255]].concat();

@@ -20,7 +20,11 @@ fn certificate(names: &[&str]) -> (Certificate, Trust) {
 }
 
 /// A connection to the server, both ends.
-async fn pair(server: &TlsServer, host: &str, trust: &Trust) -> (Result<Wire, TlsError>, io::Result<Accepted>) {
+async fn pair(
+    server: &TlsServer,
+    host: &str,
+    trust: &Trust,
+) -> (Result<Wire, TlsError>, io::Result<Accepted>) {
     let (far, near) = tcp_pair().await;
     let (client, host) = (TlsClient::new(), Host::Name(host.into()));
     tokio::join!(client.connect(near, &host, trust), server.accept(far))

@@ -162,7 +162,8 @@ impl Count {
     /// Takes those that came since into account.
     fn is_flood(&mut self, now: Instant) -> bool {
         let (before, since) = self.level.unwrap_or((0, now));
-        let gone = u32::try_from(now.duration_since(since).as_millis() / EVERY.as_millis()).unwrap_or(u32::MAX);
+        let gone =
+            u32::try_from(now.duration_since(since).as_millis() / EVERY.as_millis()).unwrap_or(u32::MAX);
         let level = before.saturating_sub(gone).saturating_add(std::mem::take(&mut self.idle_frames));
         // What has not gone for a whole step goes on to be waited for.
         let since = if before > gone { since + EVERY * gone } else { now };

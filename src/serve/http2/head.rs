@@ -108,10 +108,8 @@ fn fields(fields: &Fields) -> Option<HeaderMap> {
     let mut headers = HeaderMap::with_capacity(fields.len());
     for field in fields.iter() {
         if !is_of_connection(field.known) {
-            headers.append(
-                HeaderName::from_bytes(field.name).ok()?,
-                HeaderValue::from_bytes(field.value).ok()?,
-            );
+            headers
+                .append(HeaderName::from_bytes(field.name).ok()?, HeaderValue::from_bytes(field.value).ok()?);
         }
     }
     Some(headers)

@@ -130,12 +130,15 @@ impl Stream {
             return respond.send_informational(response).map_err(failed);
         }
         let stated = |name| head.fields().first(name);
-        let length = stated(Known::ContentLength).and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+        let length =
+            stated(Known::ContentLength).and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
         self.outflow = match length {
             _ if self.connect && (200..300).contains(&head.status()) => Outflow::Open,
             _ if self.head_only || matches!(head.status(), 204 | 304) => Outflow::Over,
             Some(0) => Outflow::Over,
-            _ if stated(Known::TransferEncoding).is_some() => Outflow::Chunks(Box::new(Chunked::apart(LIMITS))),
+            _ if stated(Known::TransferEncoding).is_some() => {
+                Outflow::Chunks(Box::new(Chunked::apart(LIMITS)))
+            }
             Some(length) => Outflow::Length(length),
             None => Outflow::Open,
         };
@@ -146,7 +149,9 @@ impl Stream {
 
     /// Sends bytes of a body: these, or what was written before.
     fn poll_send(&mut self, cx: &mut Context<'_>, bytes: Option<&[u8]>) -> Poll<io::Result<usize>> {
-        let Sender::Begun(send) = &mut self.send else { return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())) };
+        let Sender::Begun(send) = &mut self.send else {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        };
         let bytes = bytes.unwrap_or(&self.pending);
         let most = match self.outflow {
             Outflow::Length(left) => bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX)),

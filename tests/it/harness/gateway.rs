@@ -265,7 +265,8 @@ pub fn write(setup: &Setup) -> TempDir {
 fn sockets(listener: &Value) -> usize {
     let ports = listener["bind"].as_str().and_then(|bind| bind.rsplit_once(':')).map(|(_, ports)| ports);
     let range = ports.and_then(|ports| ports.split_once('-'));
-    let range = range.and_then(|(first, last)| Some((first.parse::<usize>().ok()?, last.parse::<usize>().ok()?)));
+    let range =
+        range.and_then(|(first, last)| Some((first.parse::<usize>().ok()?, last.parse::<usize>().ok()?)));
     range.map_or(1, |(first, last)| last - first + 1)
 }
 

@@ -58,12 +58,7 @@ fn configuration(believed: &Made, alpn: &[&str]) -> Arc<ClientConfig> {
 pub type Stream = StreamOwned<ClientConnection, TcpStream>;
 
 /// Shakes hands with the server of this name, which must show `believed`.
-pub fn try_open(
-    address: SocketAddr,
-    name: &str,
-    believed: &Made,
-    alpn: &[&str],
-) -> std::io::Result<Stream> {
+pub fn try_open(address: SocketAddr, name: &str, believed: &Made, alpn: &[&str]) -> std::io::Result<Stream> {
     let mut tcp = TcpStream::connect(address)?;
     tcp.set_read_timeout(Some(PATIENCE))?;
     tcp.set_write_timeout(Some(PATIENCE))?;
@@ -102,7 +97,11 @@ pub fn half_close(stream: &mut Stream) {
 }
 
 /// A connection for a task.
-pub async fn connect(address: SocketAddr, believed: &Made, alpn: &[&str]) -> TlsStream<tokio::net::TcpStream> {
+pub async fn connect(
+    address: SocketAddr,
+    believed: &Made,
+    alpn: &[&str],
+) -> TlsStream<tokio::net::TcpStream> {
     let tcp = tokio::net::TcpStream::connect(address).await.expect("a connection");
     tcp.set_nodelay(true).expect("an option");
     let name = ServerName::try_from("127.0.0.1").expect("a name");

@@ -44,7 +44,8 @@ fn crumbs_of_cookies_are_one_field() {
 
 #[test]
 fn answers_lose_what_is_of_a_connection() {
-    let text = b"HTTP/1.1 407 Proxy Authentication Required: auth_required\r\nMoorgate-Error: auth_required\r\n\
+    let text =
+        b"HTTP/1.1 407 Proxy Authentication Required: auth_required\r\nMoorgate-Error: auth_required\r\n\
         Proxy-Authenticate: Basic\r\nSet-Cookie: a\r\nX: 1\r\nSet-Cookie: b\r\nConnection: close\r\n\
         Transfer-Encoding: chunked\r\nTrailer: y\r\n\r\n";
     let (head, _) = parse_response(text, &mut Scan::default(), &Default::default()).unwrap().unwrap();
