@@ -198,7 +198,7 @@ impl Users {
         let accounts = self.accounts.load_full();
         match (std::str::from_utf8(username), std::str::from_utf8(secret)) {
             (Ok(username), Ok(secret)) => {
-                self.prove_basic(&accounts, username, &Secret::new(secret), client).await
+                Box::pin(self.prove_basic(&accounts, username, &Secret::new(secret), client)).await
             }
             // Nobody has it; what it costs tells nothing of any user.
             _ => Err(self.wrong(client)),

@@ -79,19 +79,6 @@ impl From<TcpStream> for Wire {
     }
 }
 
-impl From<TlsStream<TcpStream>> for Wire {
-    fn from(tls: TlsStream<TcpStream>) -> Self {
-        Self { unread: Bytes::new(), nagle: Nagle::Off, kind: Kind::Tls(Box::new(tls)) }
-    }
-}
-
-#[cfg(test)]
-impl From<DuplexStream> for Wire {
-    fn from(memory: DuplexStream) -> Self {
-        Self { unread: Bytes::new(), nagle: Nagle::Off, kind: Kind::Memory(memory) }
-    }
-}
-
 impl Wire {
     /// A socket as [`race::connect`](super::race::connect) makes them, with
     /// Nagle's algorithm on. It is turned off before it could hold anything

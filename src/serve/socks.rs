@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::client::{Client, Next, note};
 use super::intake::{self, Linger, fill, say};
 use super::presence::{PATIENCE, unless_left};
-use super::wish::Asking;
+use super::wish::{Asking, Proven};
 use super::{Shared, connect, entry};
 use crate::admit::users::Caller;
 use crate::core::code::Code;
@@ -129,7 +129,8 @@ async fn tunnel(shared: &Arc<Shared>, mut client: Client, asked: Asked) -> Next 
     // Whoever has sent bytes ahead for the target wants it to have them.
     let at_end = if client.wire.has_unread() { AtEnd::Stays } else { PATIENCE };
     let found = {
-        let asking = Asking::Tunnel { caller: asked.caller, target: asked.request.target };
+        let proven = Proven { caller: asked.caller, target: asked.request.target };
+        let asking = Asking::Tunnel(Box::new(proven));
         let way = async {
             if leaves {
                 let detail = "this gateway is shutting down: ask another, or again";

@@ -44,13 +44,16 @@ pub(super) struct Wish {
 pub(super) enum Asking<'a> {
     /// HTTP: the head says it all.
     Head(&'a RequestHead),
-    /// SOCKS5: who asks was to be proven before it was said for what.
-    Tunnel {
-        /// Who asks.
-        caller: Result<Caller, Fault>,
-        /// Where to.
-        target: Result<Target, Fault>,
-    },
+    /// SOCKS5. (Boxed: requests over HTTP make no room for it.)
+    Tunnel(Box<Proven>),
+}
+
+/// A request whose caller was to be proven before it was said for what.
+pub(super) struct Proven {
+    /// Who asks.
+    pub(super) caller: Result<Caller, Fault>,
+    /// Where to.
+    pub(super) target: Result<Target, Fault>,
 }
 
 /// Judges a request.
@@ -66,7 +69,7 @@ pub(super) async fn wish(
 ) -> Result<Wish, Fault> {
     let (caller, target, head) = match asking {
         Asking::Head(head) => (prove(shared, door, head, client).await?, aim(head), Some(head)),
-        Asking::Tunnel { caller, target } => (caller?, target, None),
+        Asking::Tunnel(proven) => (proven.caller?, proven.target, None),
     };
     record.user = Some(caller.account.name.clone());
 

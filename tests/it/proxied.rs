@@ -61,7 +61,9 @@ fn it_may_come_in_pieces_and_before_anything() {
     let connect = connect(&target, &basic("acme"));
     for header in [v2(0x21), b"PROXY TCP4 203.0.113.7 10.0.0.1 1 80\r\n".to_vec()] {
         let mut client = Client::open(gateway.listener(0));
-        header.iter().for_each(|byte| drop(client.send([*byte])));
+        for byte in &header {
+            client.send([*byte]);
+        }
         client.send(&connect).answer("CONNECT").ok();
         client.echo_through(&mut target.accept());
         let mut client = Client::open(gateway.listener(0));

@@ -10,8 +10,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{Reading, certificates};
-use crate::config::file::{AccountName, AdminEntry};
-use crate::config::findings::Place;
+use crate::config::file::AdminEntry;
+use crate::config::findings::{Finding, Place};
 use crate::config::listeners::{ListenerEntry, ProxiedEntry, SessionWord};
 use crate::config::locate::NodeId;
 use crate::config::read::Later;
@@ -88,7 +88,7 @@ pub(super) struct Beside<'a> {
     /// Of the configuration file.
     pub(super) folder: &'a Path,
     pub(super) watched: &'a mut Watched,
-    pub(super) users: &'a [User],
+    pub(super) user_names: &'a mut Vec<(UserName, Place)>,
     pub(super) pool_names: &'a mut Vec<(Arc<str>, Place)>,
 }
 
@@ -148,13 +148,15 @@ fn listener(
     let proxied_by = proxied_by(reading, node, written.proxy_protocol, &binds);
     let certificates =
         written.tls.map(|tls| certificates::certificates(reading, node, &tls, beside.folder, beside.watched));
+    let user = written.user.map(|user| UserName::from(user.0));
+    beside.user_names.extend(user.clone().map(|user| (user, reading.place(node, &["user"]))));
     let standard = Listener::at(binds);
     Some(Listener {
         mode: written.mode.map_or(standard.mode, |mode| mode.0),
         protocol: written.protocol,
         certificates: certificates.unwrap_or_default(),
         proxied_by,
-        user: written.user.and_then(|user| user_of(reading, node, user, beside.users)),
+        user,
         port_is_session: matches!(written.session, Some(SessionWord::Port)),
         defaults,
         ..standard
@@ -214,22 +216,19 @@ fn proxied_by(
     }
 }
 
-/// A user that is there, and has addresses from which it may come so.
-fn user_of(
-    reading: &mut Reading<'_>,
-    node: NodeId,
-    written: AccountName,
-    users: &[User],
-) -> Option<UserName> {
-    let Some(user) = users.iter().find(|user| *user.name == *written.0) else {
-        reading.complain(node, &["user"], format!("there is no user {}", written.0));
-        return None;
-    };
-    if user.clients.is_none() {
-        let message = format!("the user {} has no \"clients\": everybody needs a credential here", user.name);
-        reading.warn(node, &["user"], message);
+/// A listener's user is there, and has addresses from which it may come so.
+pub(super) fn check_users(reading: &mut Reading<'_>, named: Vec<(UserName, Place)>, users: &[User]) {
+    for (name, place) in named {
+        match users.iter().find(|user| user.name == name) {
+            None => reading.findings.add(place, format!("there is no user {name}")),
+            Some(user) if user.clients.is_none() => {
+                let message =
+                    format!("the user {name} has no \"clients\": everybody needs a credential here");
+                reading.warnings.push(Finding::new(place, message));
+            }
+            Some(_) => {}
+        }
     }
-    Some(user.name.clone())
 }
 
 /// The listeners of the command line, with no defaults of their own.
@@ -249,3 +248,6 @@ pub(super) fn from_options(
     }
     listeners
 }
+
+#[cfg(test)]
+mod tests;

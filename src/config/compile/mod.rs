@@ -114,17 +114,17 @@ fn compile(
     }
     let mut sockets = listeners::Sockets::new(has_users || any_user);
     let admin = file.admin.and_then(|admin| listeners::admin(reading, admin, &mut sockets));
-    let mut of_users = Vec::new();
-    let users = users::users(reading, file.users.unwrap_or_default(), &sessions.bounds, &mut of_users);
+    let mut user_names = Vec::new();
     let listeners = match &*source.listen {
         [] => {
-            let mut beside =
-                listeners::Beside { folder, watched, users: &users, pool_names: &mut pool_names };
+            let (pool_names, user_names) = (&mut pool_names, &mut user_names);
+            let mut beside = listeners::Beside { folder, watched, user_names, pool_names };
             listeners::from_file(reading, file.listeners, &mut sockets, &mut beside)
         }
         options => listeners::from_options(reading, options, &mut sockets),
     };
-    pool_names.append(&mut of_users);
+    let users = users::users(reading, file.users.unwrap_or_default(), &sessions.bounds, &mut pool_names);
+    listeners::check_users(reading, user_names, &users);
     Some(Config {
         listeners,
         admin,

@@ -31,6 +31,19 @@ pub(crate) trait Carrier: AsyncRead + AsyncWrite + Debug + Send + Sync + Unpin {
     fn poll_stir(&mut self, cx: &mut Context<'_>) -> Poll<Stir>;
 }
 
+impl From<TlsStream<TcpStream>> for Wire {
+    fn from(tls: TlsStream<TcpStream>) -> Self {
+        Self::of(Kind::Tls(Box::new(tls)))
+    }
+}
+
+#[cfg(test)]
+impl From<tokio::io::DuplexStream> for Wire {
+    fn from(memory: tokio::io::DuplexStream) -> Self {
+        Self::of(Kind::Memory(memory))
+    }
+}
+
 impl From<UnixStream> for Wire {
     fn from(unix: UnixStream) -> Self {
         Self::of(Kind::Unix(unix))
