@@ -22,7 +22,7 @@ use crate::observe::access::Record;
 use crate::relay::meter::Meter;
 
 /// Serves a CONNECT.
-pub(super) async fn connect(shared: &Arc<Shared>, mut client: Client, mut request: Request) -> Next {
+pub(super) async fn connect(shared: &Arc<Shared>, mut client: Box<Client>, mut request: Request) -> Next {
     client.kept = Kept::default();
     let at_end = presence::at_end(&request.asked, &client.wire);
     let found = {
@@ -56,12 +56,12 @@ pub(super) async fn way(
 /// Tells the client, by what `answer` says, that its tunnel stands.
 pub(super) async fn stand(
     shared: &Shared,
-    client: Client,
+    client: Box<Client>,
     (link, admission): (Link, Admission),
     mut record: Record,
     answer: impl FnOnce(Option<&Announce<'_>>) -> Vec<u8>,
 ) -> Next {
-    let Client { mut wire, waits, .. } = client;
+    let Client { mut wire, waits, .. } = *client;
     let news = link.news(shared).await;
     record.news = news;
     record.status = Some(200);
