@@ -40,6 +40,7 @@ mod greedy;
 mod harness;
 mod hop_by_hop;
 mod http2;
+mod http2_frames;
 mod injection;
 mod instruments;
 mod limits;
