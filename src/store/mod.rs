@@ -41,7 +41,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::shared::WhenAway;
-pub use self::shared::rooms::Reserved;
+pub(crate) use self::shared::Tallied;
+pub(crate) use self::shared::days::Moved;
+pub use self::shared::rooms::{Demand, Placed, Reserved};
 pub use self::terms::{
     Claim, Damage, Durability, Left, OpenReport, Page, PinObserver, Receipt, StoreConfig, StoreError,
     StoreFault,
@@ -143,28 +145,42 @@ impl Store {
         }
     }
 
-    /// Reserves what a claim or move to this exit takes of it on all
-    /// gateways: one of at most so many places (0: any number), and the
-    /// address of a prefix. `None`: another gateway has taken them. Costs
+    /// Reserves what a move to this exit takes of it on all gateways: room, and
+    /// an address of a prefix. `None`: other gateways' pins fill it. Costs
     /// nothing where there is no limit and no prefix, or no other gateway.
     pub async fn reserve(
         &self,
         key: SessionKey,
         proposal: &Pin,
-        most: u32,
+        demand: &Demand,
     ) -> Result<Option<Reserved>, StoreFault> {
         match &*self.0 {
             Handle::Local(_) => Ok(Some(Reserved::nothing(key))),
-            Handle::Shared(shared) => shared.reserve(key, proposal, most).await,
+            Handle::Shared(shared) => shared.reserve(key, proposal, demand).await,
         }
     }
 
     /// Pins the key to what is proposed unless a pin lives. The proposal's
     /// version is drawn here.
     pub async fn claim(&self, key: SessionKey, proposal: Pin) -> Result<Claim, StoreFault> {
+        match self.place(key, proposal, &Demand::default()).await? {
+            Placed::Pinned(claim) => Ok(claim),
+            // Nothing was demanded that there could be too little of.
+            Placed::ExitFull | Placed::UserFull { .. } => Err(StoreFault::Refused),
+        }
+    }
+
+    /// The same, if there is room for it on all gateways together; what this
+    /// gateway itself knows of that is the caller's to look at.
+    pub async fn place(
+        &self,
+        key: SessionKey,
+        proposal: Pin,
+        demand: &Demand,
+    ) -> Result<Placed, StoreFault> {
         match &*self.0 {
-            Handle::Local(local) => local.claim(key, proposal).await,
-            Handle::Shared(shared) => shared.claim(key, proposal).await,
+            Handle::Local(local) => local.claim(key, proposal).await.map(Placed::Pinned),
+            Handle::Shared(shared) => shared.place(key, proposal, demand).await,
         }
     }
 
@@ -294,6 +310,23 @@ impl Store {
         match &*self.0 {
             Handle::Local(_) => None,
             Handle::Shared(shared) => shared.counts(exits).await,
+        }
+    }
+
+    /// What these users have moved on a day on all gateways, this one's part
+    /// being told. `None`: there is no other gateway, or it cannot be said.
+    pub(crate) async fn add_bytes(&self, day: u64, moved: &[Moved]) -> Option<Vec<u64>> {
+        match &*self.0 {
+            Handle::Local(_) => None,
+            Handle::Shared(shared) => shared.add_bytes(day, moved).await,
+        }
+    }
+
+    /// What the shared store has made necessary so far; `None`: it is none.
+    pub(crate) fn tally(&self) -> Option<Tallied> {
+        match &*self.0 {
+            Handle::Local(_) => None,
+            Handle::Shared(shared) => Some(shared.tally.read()),
         }
     }
 

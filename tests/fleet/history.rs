@@ -28,6 +28,10 @@ pub struct Life {
     pub expires: u64,
     pub legs: Vec<Leg>,
     pub ended: Option<u64>,
+    /// The store has lost all that it knew of it, its end among that.
+    pub lost: bool,
+    /// What was said of it may have been lost with it.
+    pub forgotten: bool,
     /// A node died that may have said what is owed and told nobody.
     pub doubtful: bool,
     pub news: u32,
@@ -66,6 +70,8 @@ impl History {
             expires: entry.pin.expires.as_ms(),
             legs: vec![leg(entry)],
             ended: None,
+            lost: false,
+            forgotten: false,
             doubtful: false,
             news: 0,
         });
@@ -86,17 +92,37 @@ impl History {
         });
     }
 
-    /// The store has a pin again that it had lost.
+    /// The store has lost everything.
+    pub fn lost(&mut self) {
+        for life in self.lives.values_mut().flatten() {
+            (life.lost, life.forgotten) = (true, true);
+        }
+    }
+
+    /// The store has a pin again that it had lost: the last one that it knew, or
+    /// one before that whose end a node had missed.
     pub fn back(&mut self, key: SessionKey, entry: &Entry, now: u64) {
         let version = entry.pin.version;
-        let Some(life) = self.lives.get_mut(&key).and_then(|lives| lives.last_mut()) else { return };
-        let ended = life.ended.is_some_and(|ended| ended < now);
-        let known = life.legs.iter().position(|leg| leg.version == version);
-        if let Some(at) = known {
-            life.legs[at].left = None;
-            life.legs.truncate(at + 1);
+        let Some(lives) = self.lives.get_mut(&key) else { return };
+        let at = |life: &Life| life.legs.iter().position(|leg| leg.version == version);
+        let Some((which, at)) =
+            lives.iter().enumerate().rev().find_map(|(which, life)| Some((which, at(life)?)))
+        else {
+            return self.check(false, || format!("{key}: a pin that never was is back"));
+        };
+        let mut life = lives.remove(which);
+        // What takes its place is known to the store from now on.
+        for other in lives.iter_mut().filter(|other| other.ended.is_none()) {
+            other.ended = Some(now);
+            other.legs.iter_mut().for_each(|leg| drop(leg.left.get_or_insert(now)));
         }
-        self.check(known.is_some() && !ended, || format!("{key}: a pin that was ended or never was is back"));
+        let barred = life.ended.is_some_and(|ended| ended < now) && !life.lost;
+        (life.ended, life.lost) = (None, false);
+        let leg = life.legs.remove(at);
+        life.legs.iter_mut().for_each(|leg| drop(leg.left.get_or_insert(now)));
+        life.legs.push(Leg { left: None, ..leg });
+        lives.push(life);
+        self.check(!barred, || format!("{key}: a pin that was ended is back"));
     }
 
     pub fn ended(&mut self, key: SessionKey, now: u64) {
@@ -120,6 +146,8 @@ impl History {
             // Cut off by the loss of what the store had.
             return self.check(away, || format!("{key}: answered through {exit}, a pin that is not known"));
         };
+        // The store does not hear of it in time.
+        life.doubtful |= away;
         let leg = &mut life.legs[at];
         leg.shown = true;
         let stale = leg.left.is_some_and(|left| now > left + WINDOW);
@@ -136,7 +164,7 @@ impl History {
             }
             News::Held => false,
         };
-        let doubtful = life.doubtful;
+        let doubtful = life.doubtful || life.forgotten;
         self.check(right, || format!("{key}: answered through {exit}, where the pin is not"));
         self.check(!stale || away, || format!("{key}: answered through {exit} long after it had left there"));
         self.check(!late || away, || format!("{key}: answered long after its end"));

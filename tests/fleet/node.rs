@@ -48,6 +48,9 @@ pub struct Node {
     pub incoming: VecDeque<(u64, Incoming)>,
     /// What is to be told the store.
     pub untold: BTreeSet<SessionKey>,
+    /// Pins that another one of its own had to give way to: its next success
+    /// says `moved`, whatever others have said.
+    pub gave_way: BTreeSet<(SessionKey, u64)>,
     /// Sessions whose `new` was said and not told.
     pub unsaid: Vec<(SessionKey, u64)>,
 }
@@ -66,6 +69,7 @@ impl Node {
             questions: VecDeque::new(),
             incoming: VecDeque::new(),
             untold: BTreeSet::new(),
+            gave_way: BTreeSet::new(),
             unsaid: Vec::new(),
         }
     }

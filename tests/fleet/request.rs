@@ -20,6 +20,8 @@ pub struct Request {
     pub me: u64,
     pub state: State,
     pub attempts: u32,
+    /// It was dialled by what the node knew while it had no store to ask.
+    pub away: bool,
     /// Until when it may claim, in ms.
     pub until: u64,
 }
@@ -156,9 +158,9 @@ impl World {
             return self.dial(at, Some(fact));
         }
         let me = node.me;
-        if let Some((entry, base)) = node.known.tell(key, me) {
+        if let Some(telling) = node.known.tell(key, me) {
             self.requests[at].state = State::Restoring(fact);
-            self.send(n, self.requests[at].id, key, Ask::Restore(entry, base));
+            self.send(n, self.requests[at].id, key, Ask::Restore(telling));
         }
     }
 
@@ -192,6 +194,7 @@ impl World {
         if fact.contested {
             self.history.count("met contested");
         }
+        self.requests[at].away = !self.nodes[self.requests[at].node].connected;
         self.requests[at].state = State::Dialling(fact);
     }
 
@@ -244,6 +247,9 @@ impl World {
         }
         if fact.fresh {
             self.history.count("replaced before it was seen");
+            if !self.is(Mistake::OwnRepliesAreNotAwaited) {
+                self.nodes[n].known.replacing(key, fact.pin.version);
+            }
         }
         let mut to = fact.pin.clone();
         to.exit.id = format!("e{}", self.rng.random_range(0..EXITS)).as_str().into();
@@ -257,8 +263,11 @@ impl World {
     fn answer(&mut self, at: usize, fact: &Fact, news: News) {
         let (n, key) = (self.requests[at].node, self.requests[at].key);
         self.requests[at].state = State::Done;
-        let away = !self.nodes[n].connected;
+        let away = !self.nodes[n].connected || self.requests[at].away;
+        let own = news == News::Moved && self.nodes[n].gave_way.remove(&(key, fact.pin.version));
         self.tell(format!("node {n} answers {key:?} {} on {}", news.word(), fact.pin.exit.id));
-        self.history.answered(key, fact.pin.version, &fact.pin.exit.id, news, self.now, away);
+        // Of a pin that it had itself, and that gave way.
+        let counted = if own { News::Held } else { news };
+        self.history.answered(key, fact.pin.version, &fact.pin.exit.id, counted, self.now, away);
     }
 }

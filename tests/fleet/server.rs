@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use moorgate::core::pin::{News, Pin};
 use moorgate::core::pins::Only;
 use moorgate::core::session::SessionKey;
-use moorgate::core::shared::{Cell, Claimed, Entry, Moved, Notice, Restored, Stored};
+use moorgate::core::shared::{Cell, Claimed, Entry, Moved, Notice, Restored, Telling};
 use moorgate::core::time::Timestamp;
 
 use super::world::Mistake;
@@ -20,7 +20,7 @@ pub enum Ask {
     Look,
     Repin { seen: u64, only: Only, to: Pin },
     Say(u64),
-    Restore(Entry, Option<u64>),
+    Restore(Telling),
     End,
     Enter,
 }
@@ -108,7 +108,12 @@ impl Server {
         }
         let cell = self.cells.entry(key).or_default();
         let said = match ask {
-            Ask::Claim(pin) => Said::Claim(cell.claim(me, pin.clone(), now)),
+            Ask::Claim(pin) => {
+                if mistake == Some(Mistake::ClaimsForgetEnds) && cell.live(now).is_none() {
+                    *cell = Cell::default();
+                }
+                Said::Claim(cell.claim(me, pin.clone(), now))
+            }
             Ask::Look => Said::Look(cell.look(me, now)),
             Ask::Repin { seen, only, to } => {
                 let live = cell.live(now).map(|entry| entry.pin.version);
@@ -121,18 +126,20 @@ impl Server {
             }
             Ask::Say(version) => {
                 // Whoever asks is taken for the owner.
-                let owner = match (mistake, &cell.0) {
-                    (Some(Mistake::LeaseIsIgnored), Some(Stored::Pin(entry))) => entry.owner,
+                let owner = match (mistake, cell.live(now)) {
+                    (Some(Mistake::LeaseIsIgnored), Some(entry)) => entry.owner,
                     _ => me,
                 };
                 let said = cell.say(owner, *version, now);
                 return (Said::Say(said.map(|(news, _)| news)), said.is_some_and(|(_, heard)| heard));
             }
-            Ask::Restore(mine, base) => {
+            Ask::Restore(mine) => {
                 if mistake == Some(Mistake::EndsAreForgotten) && cell.live(now).is_none() {
-                    cell.0 = None;
+                    *cell = Cell::default();
                 }
-                Said::Restore(cell.restore(mine.clone(), *base, now))
+                let mut mine = mine.clone();
+                mine.alone |= mistake == Some(Mistake::EarlierPinsCount);
+                Said::Restore(cell.restore(mine, now))
             }
             Ask::End => Said::End(cell.end(now)),
             Ask::Enter => Said::Era(self.era),

@@ -101,6 +101,7 @@ impl World {
                 self.history.count("the store was emptied");
                 self.tell("the store is emptied".into());
                 self.server.empty();
+                self.history.lost();
             }
             273..=290 => {
                 let exit = self.rng.random_range(0..EXITS);
@@ -127,6 +128,7 @@ impl World {
             me: self.nodes[node].me,
             state: State::Begun,
             attempts: 0,
+            away: false,
             until: self.now + PATIENCE,
         };
         self.next += 1;
@@ -214,9 +216,9 @@ impl World {
         let untold: Vec<_> = std::mem::take(&mut self.nodes[n].untold).into_iter().collect();
         for key in untold {
             let me = self.nodes[n].me;
-            if let Some((entry, base)) = self.nodes[n].known.tell(key, me) {
+            if let Some(telling) = self.nodes[n].known.tell(key, me) {
                 self.history.count("told again");
-                self.send(n, 0, key, Ask::Restore(entry, base));
+                self.send(n, 0, key, Ask::Restore(telling));
             }
         }
         if self.nodes[n].silent {
@@ -271,6 +273,10 @@ impl World {
             node.connected && !node.silent && self.now - since > 1500 && knows
         });
         let (said, notice, at_us) = self.server.step(me, era, key, &ask, now, self.mistake);
+        if let (Ask::Restore(mine), Said::Restore(Restored::Other(other))) = (&ask, &said) {
+            let later = !mine.alone && mine.entry.pin.made > other.pin.made;
+            self.history.check(!later, || format!("{key}: a pin stays that had ended before another was made"));
+        }
         match &said {
             Said::Claim(Claimed::Won(entry)) => self.history.made(key, entry, self.now, in_touch),
             Said::Repin(Moved::Done(entry)) => self.history.moved(key, entry, self.now, entry.unseen),
@@ -304,8 +310,11 @@ impl World {
             Incoming::Notice { key, notice, at_us } => {
                 let node = &mut self.nodes[n];
                 let (me, told) = (node.me, node.told(at_us, node.epoch, self.now));
-                let _ = node.known.hear(key, &notice, me, told);
-                if matches!(notice, Notice::Is(_)) {
+                let changed = node.known.hear(key, &notice, me, told);
+                if let Notice::Is(entry) = notice {
+                    if changed.gave_way {
+                        node.gave_way.insert((key, entry.pin.version));
+                    }
                     self.history.count("heard of a change");
                 }
             }
@@ -344,7 +353,11 @@ impl World {
             | Said::Look(Some(entry))
             | Said::Repin(Moved::Done(entry) | Moved::Lost(entry))
             | Said::Restore(Restored::Same(entry) | Restored::Other(entry)) => {
-                overtaken = node.known.learn(key, entry, me, told).overtaken;
+                let changed = node.known.learn(key, entry, me, told);
+                overtaken = changed.overtaken;
+                if changed.gave_way {
+                    node.gave_way.insert((key, entry.pin.version));
+                }
             }
             Said::Restore(Restored::Written(entry)) => node.known.told(key, entry.pin.version, told),
             Said::Repin(Moved::Gone) | Said::Restore(Restored::Ended) | Said::End(_) => {

@@ -15,7 +15,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::OWN_LEASE;
-use super::cell::Entry;
+use super::cell::{Entry, NOBODY, Telling};
 use super::fact::{ALONE, ASK, BITS, CONTESTED, Fact, UNTOLD, fact};
 use crate::core::pin::{News, Pin};
 use crate::core::pins::{Claimed, Held, Only, Pins, Repinned};
@@ -149,11 +149,11 @@ impl Known {
         }
         let mut bits = 0;
         if entry.unsaid && news == News::Held {
-            match entry.owner == me && !entry.moved {
-                true if same.is_none() => news = News::New,
-                // Said, and the store has not heard of it yet.
-                true => bits |= UNTOLD,
-                false => bits |= ASK,
+            match same {
+                // Said, and the store has not heard of it yet, or no more.
+                Some(known) if known.record & ASK == 0 => bits |= UNTOLD,
+                None if entry.owner == me && !entry.moved => news = News::New,
+                _ => bits |= ASK,
             }
         }
         if entry.unseen && entry.owner != me {
@@ -253,20 +253,20 @@ impl Known {
         }
     }
 
-    /// What this node has to tell the store of a pin, and the version that it
-    /// moved it away from alone.
-    pub fn tell(&self, key: SessionKey, me: u64) -> Option<(Entry, Option<u64>)> {
+    /// What this node has to tell the store of a pin.
+    pub fn tell(&self, key: SessionKey, me: u64) -> Option<Telling> {
         let held = self.pins.get(key, Timestamp::default())?;
-        let mine = held.news != News::Held;
+        let (mine, alone) = (held.news != News::Held, held.record & ALONE != 0);
         let entry = Entry {
-            owner: me,
+            owner: if mine { me } else { NOBODY },
             unseen: held.news == News::New || held.record & CONTESTED != 0,
             unsaid: mine || held.record & ASK != 0,
-            moved: held.news == News::Moved,
+            // A move that counts owes `moved`, whoever made it.
+            moved: held.news == News::Moved || held.news == News::Held && held.pin.moves > 0,
             contested: false,
             pin: held.pin,
         };
-        Some((entry, self.bases.get(&key).copied()))
+        Some(Telling { entry, base: self.bases.get(&key).copied(), alone })
     }
 
     /// The store has taken what it was told.
@@ -286,20 +286,37 @@ impl Known {
         let Some(held) = known.filter(|held| held.pin.version == version) else { return Announce::Gone };
         let alone = held.record & ALONE != 0;
         let leased = now < held.pin.made.plus(OWN_LEASE);
-        let news = match held.news {
-            News::Held if held.record & ASK != 0 => {
-                let held = Announce::Say { news: News::Held, tell: false };
-                return if away { held } else { Announce::Ask };
-            }
-            News::New if !alone && !leased && !away => return Announce::Ask,
-            news => news,
+        let asks = match held.news {
+            News::Held => held.record & ASK != 0,
+            // Others may have said it by now, or it may be another pin.
+            News::New => !alone && (!leased || held.record & ASK != 0),
+            News::Moved => false,
         };
+        if asks && !away {
+            return Announce::Ask;
+        }
+        if asks {
+            // Whose the first success is, remains to be asked; it is seen.
+            let record = held.record & !CONTESTED | ASK;
+            self.pins.set(key, Some(&Held { news: News::Held, record, ..held }));
+            return Announce::Say { news: News::Held, tell: false };
+        }
+        let news = held.news;
         self.said(key, version);
         let tell = news == News::New && !alone;
         if tell {
             self.pins.wrote(key, held.record & !(ASK | CONTESTED) | UNTOLD);
         }
         Announce::Say { news, tell }
+    }
+
+    /// The store is asked to replace this version, which nobody has seen, by
+    /// another. Until it has answered, a success through it asks.
+    pub fn replacing(&mut self, key: SessionKey, version: u64) {
+        let known = self.pins.get(key, Timestamp::default());
+        if let Some(held) = known.filter(|held| held.pin.version == version) {
+            self.pins.wrote(key, held.record | ASK);
+        }
     }
 
     /// The store has heard that `new` was said of this version.

@@ -26,7 +26,7 @@ use super::value::{self, Message};
 use super::wire::{LIMIT, OnPush, Wire};
 use super::{Shared, locked};
 use crate::core::session::SessionKey;
-use crate::core::shared::{Address, Entry, Told};
+use crate::core::shared::{Address, Told, Telling};
 
 /// How often the store is asked whether all is well.
 const BEAT: Duration = Duration::from_millis(250);
@@ -318,25 +318,22 @@ impl Shared {
 
     async fn tell_some(&self, keys: &[SessionKey]) -> Result<(), Trouble> {
         let epoch = self.link.epoch();
-        let mine: Vec<(SessionKey, Entry, Option<u64>)> = keys
+        let mine: Vec<(SessionKey, Telling)> = keys
             .iter()
-            .filter_map(|key| {
-                let (entry, base) = self.with(*key, |known| known.tell(*key, self.me))?;
-                Some((*key, entry, base))
-            })
+            .filter_map(|key| Some((*key, self.with(*key, |known| known.tell(*key, self.me))?)))
             .collect();
-        let call = |(key, entry, base): &(SessionKey, Entry, Option<u64>)| {
-            let (bytes, base) = (value::encode(entry), base.map(u64::to_le_bytes));
-            let base: &[u8] = base.as_ref().map_or(&[], |base| base);
-            let arguments = self.head(*key).args(&[&bytes, base]).into_iter().map(<[u8]>::to_vec).collect();
+        let call = |(key, telling): &(SessionKey, Telling)| {
+            let own = value::telling(telling);
+            let own: Vec<&[u8]> = own.iter().map(Vec::as_slice).collect();
+            let arguments = self.head(*key).args(&own).into_iter().map(<[u8]>::to_vec).collect();
             Call { script: &script::RESTORE, keys: vec![self.names.pin(*key)], arguments }
         };
         let calls: Vec<_> = mine.iter().map(call).collect();
         let values = self.link.run_all(&calls).await?;
-        for ((key, entry, _), value) in mine.iter().zip(values) {
+        for ((key, telling), value) in mine.iter().zip(values) {
             if let Some(reply) = Reply::read(&value) {
                 let told = Told { epoch, at_us: reply.at_us, here: self.clock.now() };
-                let _unreadable = self.restored(*key, entry, &reply, told);
+                let _unreadable = self.restored(*key, &telling.entry, &reply, told);
             }
         }
         Ok(())

@@ -15,6 +15,7 @@ use crate::store::Store;
 
 mod against;
 mod nodes;
+mod rooms;
 #[path = "../../../tests/it/harness/redis.rs"]
 mod redis;
 
