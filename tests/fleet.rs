@@ -34,10 +34,9 @@ use fleet::world::{Breach, Mistake, run};
 const SEEDS: u64 = 200;
 const STEPS: u64 = 4000;
 /// A mistake must be found within so many seeds.
-const FEW: u64 = 100;
+const FEW: u64 = 200;
 
 #[test]
-#[ignore = "finds a breach at seed 0, and it is open whether the store's or the model's"]
 fn the_promises_are_kept_by_all_nodes_together() {
     let mut tally = BTreeMap::<&'static str, u64>::new();
     for seed in 0..number("FLEET_SEEDS").unwrap_or(SEEDS) {
@@ -53,12 +52,13 @@ fn the_promises_are_kept_by_all_nodes_together() {
 }
 
 /// What must have happened somewhere.
-const EVERYTHING: [&str; 19] = [
+const EVERYTHING: [&str; 20] = [
     "a claim waited for a new era",
     "a kill",
     "a link cut",
     "a link silent",
     "a reply overtaken",
+    "a stop",
     "asked what to say",
     "ended",
     "found the session moved",

@@ -62,9 +62,7 @@ impl History {
         let early = before.is_some_and(|life| known && life.legs.iter().any(|leg| leg.shown));
         if let Some(life) = lives.last_mut() {
             life.ended.get_or_insert(now);
-            for leg in &mut life.legs {
-                leg.left.get_or_insert(now);
-            }
+            leave_all(&mut life.legs, now);
         }
         lives.push(Life {
             expires: entry.pin.expires.as_ms(),
@@ -114,12 +112,12 @@ impl History {
         // What takes its place is known to the store from now on.
         for other in lives.iter_mut().filter(|other| other.ended.is_none()) {
             other.ended = Some(now);
-            other.legs.iter_mut().for_each(|leg| drop(leg.left.get_or_insert(now)));
+            leave_all(&mut other.legs, now);
         }
         let barred = life.ended.is_some_and(|ended| ended < now) && !life.lost;
         (life.ended, life.lost) = (None, false);
         let leg = life.legs.remove(at);
-        life.legs.iter_mut().for_each(|leg| drop(leg.left.get_or_insert(now)));
+        leave_all(&mut life.legs, now);
         life.legs.push(Leg { left: None, ..leg });
         lives.push(life);
         self.check(!barred, || format!("{key}: a pin that was ended is back"));
@@ -128,9 +126,7 @@ impl History {
     pub fn ended(&mut self, key: SessionKey, now: u64) {
         if let Some(life) = self.lives.get_mut(&key).and_then(|lives| lives.last_mut()) {
             life.ended = Some(now);
-            for leg in &mut life.legs {
-                leg.left.get_or_insert(now);
-            }
+            leave_all(&mut life.legs, now);
         }
     }
 
@@ -178,6 +174,12 @@ impl History {
                 life.doubtful = true;
             }
         }
+    }
+}
+
+fn leave_all(legs: &mut [Leg], now: u64) {
+    for leg in legs {
+        leg.left.get_or_insert(now);
     }
 }
 

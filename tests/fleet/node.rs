@@ -42,6 +42,8 @@ pub struct Node {
     pub connected: bool,
     /// Nothing passes, and nobody says so.
     pub silent: bool,
+    /// The process is stopped until then.
+    pub stopped: u64,
     pub proof: u64,
     pub next_beat: u64,
     pub questions: VecDeque<Question>,
@@ -64,6 +66,7 @@ impl Node {
             era: 0,
             connected: false,
             silent: false,
+            stopped: 0,
             proof: 0,
             next_beat: 0,
             questions: VecDeque::new(),

@@ -20,7 +20,8 @@ pub struct Request {
     pub me: u64,
     pub state: State,
     pub attempts: u32,
-    /// It was dialled by what the node knew while it had no store to ask.
+    /// It was dialled by what the node knew while it had no store to ask, or
+    /// before it was stopped.
     pub away: bool,
     /// Until when it may claim, in ms.
     pub until: u64,
@@ -58,7 +59,6 @@ impl World {
             Said::Claim(Claimed::Won(_)) if !overtaken => self.dial(at, fact),
             Said::Claim(Claimed::Lost(entry)) | Said::Look(Some(entry)) | Said::Repin(Moved::Lost(entry)) => {
                 self.history.count("lost a claim");
-                let believed = overtaken && self.is(Mistake::OldRepliesAreBelieved);
                 let old = Fact {
                     pin: entry.pin,
                     sure: false,
@@ -68,7 +68,6 @@ impl World {
                     untold: false,
                 };
                 match fact {
-                    _ if believed => self.dial(at, Some(old)),
                     None if overtaken => self.look(at),
                     None => self.dial(at, Some(old)),
                     fact => self.dial(at, fact),
@@ -194,7 +193,7 @@ impl World {
         if fact.contested {
             self.history.count("met contested");
         }
-        self.requests[at].away = !self.nodes[self.requests[at].node].connected;
+        self.requests[at].away |= !self.nodes[self.requests[at].node].connected;
         self.requests[at].state = State::Dialling(fact);
     }
 
@@ -266,6 +265,7 @@ impl World {
         let away = !self.nodes[n].connected || self.requests[at].away;
         let own = news == News::Moved && self.nodes[n].gave_way.remove(&(key, fact.pin.version));
         self.tell(format!("node {n} answers {key:?} {} on {}", news.word(), fact.pin.exit.id));
+        self.doubt_untold(key);
         // Of a pin that it had itself, and that gave way.
         let counted = if own { News::Held } else { news };
         self.history.answered(key, fact.pin.version, &fact.pin.exit.id, counted, self.now, away);

@@ -99,7 +99,7 @@ impl Server {
         }
         let unknown = self.cells.get(&key).is_none_or(|cell| cell.live(now).is_none());
         if let (Ask::Claim(_), true) = (ask, unknown && mistake != Some(Mistake::ErasAreIgnored)) {
-            if era != self.era {
+            if self.era == 0 || era != self.era {
                 return (Said::WrongEra, false);
             }
             if now.as_ms() < self.open_at {

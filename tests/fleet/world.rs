@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use moorgate::core::pin::{ExitName, Pin, Variant};
+use moorgate::core::pin::{ExitName, News, Pin, Variant};
+use moorgate::core::pins::Only;
 use moorgate::core::session::{Filter, SessionId, SessionKey};
-use moorgate::core::shared::{Claimed, Moved, Notice, Restored};
+use moorgate::core::shared::{Claimed, Moved, Notice, Restored, Told};
 use moorgate::core::time::Timestamp;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -17,7 +18,7 @@ use super::request::{Request, State};
 use super::server::{Ask, Said, Server};
 
 const NODES: usize = 3;
-pub const SESSIONS: usize = 5;
+pub const SESSIONS: usize = 3;
 pub const EXITS: usize = 4;
 /// A claim that has to wait waits so long at most, in ms.
 const PATIENCE: u64 = 1500;
@@ -97,6 +98,7 @@ impl World {
             256..=262 => self.cut(),
             263..=267 => self.hush(),
             268..=270 => self.kill(),
+            291..=292 => self.stop(),
             271..=272 => {
                 self.history.count("the store was emptied");
                 self.tell("the store is emptied".into());
@@ -110,10 +112,14 @@ impl World {
             _ => {}
         }
         for n in 0..NODES {
-            self.live(n);
+            if self.runs(n) {
+                self.live(n);
+            }
         }
         for at in 0..self.requests.len() {
-            self.advance(at);
+            if self.runs(self.requests[at].node) {
+                self.advance(at);
+            }
         }
         self.requests.retain(|request| !matches!(request.state, State::Done));
     }
@@ -157,6 +163,30 @@ impl World {
             self.tell(format!("node {n} hears nothing more"));
             self.nodes[n].silent = true;
         }
+    }
+
+    /// A node's process is stopped for a while; what comes waits.
+    fn stop(&mut self) {
+        let n = self.rng.random_range(0..NODES);
+        self.history.count("a stop");
+        self.tell(format!("node {n} stops"));
+        self.nodes[n].stopped = self.now + self.rng.random_range(100..5000);
+        for request in &mut self.requests {
+            request.away |= request.node == n && !matches!(request.state, State::Begun);
+        }
+    }
+
+    /// What a node has said, and cannot get through to the store.
+    pub fn doubt_untold(&mut self, key: SessionKey) {
+        let muted = |node: &Node| node.silent || node.stopped > self.now;
+        let untold = |node: &Node| muted(node) && node.unsaid.iter().any(|(of, _)| *of == key);
+        if self.nodes.iter().any(untold) {
+            self.history.doubt(std::iter::once(key));
+        }
+    }
+
+    fn runs(&self, n: usize) -> bool {
+        self.now >= self.nodes[n].stopped
     }
 
     fn kill(&mut self) {
@@ -270,16 +300,23 @@ impl World {
                 let lives = self.history.lives.get(&key).and_then(|lives| lives.last());
                 lives.and_then(|life| life.legs.last()).is_some_and(|leg| leg.version == fact.pin.version)
             });
-            node.connected && !node.silent && self.now - since > 1500 && knows
+            let since = node.stopped.max(*since);
+            node.connected && !node.silent && self.now > since + 1500 && knows
         });
         let (said, notice, at_us) = self.server.step(me, era, key, &ask, now, self.mistake);
         if let (Ask::Restore(mine), Said::Restore(Restored::Other(other))) = (&ask, &said) {
             let later = !mine.alone && mine.entry.pin.made > other.pin.made;
             self.history.check(!later, || format!("{key}: a pin stays that had ended before another was made"));
         }
+        if let (Ask::Repin { only: Only::Fresh, .. }, Said::Repin(Moved::Done(now))) = (&ask, &said) {
+            self.history.check(now.unseen, || format!("{key}: moved at one failure although it was seen"));
+        }
         match &said {
             Said::Claim(Claimed::Won(entry)) => self.history.made(key, entry, self.now, in_touch),
-            Said::Repin(Moved::Done(entry)) => self.history.moved(key, entry, self.now, entry.unseen),
+            Said::Repin(Moved::Done(entry)) => {
+                self.doubt_untold(key);
+                self.history.moved(key, entry, self.now, entry.unseen);
+            }
             Said::Restore(Restored::Written(entry)) => self.history.back(key, entry, self.now),
             Said::End(Some(_)) => {
                 self.history.count("ended");
@@ -303,9 +340,13 @@ impl World {
         self.nodes[n].incoming.push_back((self.now, reply));
     }
 
-    /// A node takes the next that came.
+    /// A node takes the next that came. A reply goes to the task that asked,
+    /// which may get to run only when what came behind it was taken already.
     fn hear(&mut self, n: usize) {
-        let Some((_, incoming)) = self.nodes[n].incoming.pop_front() else { return };
+        let late = matches!(self.nodes[n].incoming.front(), Some((_, Incoming::Reply { .. })))
+            && self.nodes[n].incoming.len() > 1
+            && self.rng.random_ratio(1, 3);
+        let Some((_, incoming)) = self.nodes[n].incoming.remove(usize::from(late)) else { return };
         match incoming {
             Incoming::Notice { key, notice, at_us } => {
                 let node = &mut self.nodes[n];
@@ -331,8 +372,8 @@ impl World {
         n: usize,
         request: u64,
         key: SessionKey,
-        said: Said,
-        told: moorgate::core::shared::Told,
+        mut said: Said,
+        told: Told,
         sent: u64,
         asked: Ask,
     ) {
@@ -340,7 +381,7 @@ impl World {
         let at = self.requests.iter().position(|one| one.id == request && one.node == n && one.me == me);
         let node = &mut self.nodes[n];
         let mut overtaken = false;
-        match &said {
+        match &mut said {
             Said::Era(era) => {
                 node.proof = node.proof.max(sent);
                 let before = std::mem::replace(&mut node.era, *era);
@@ -355,6 +396,10 @@ impl World {
             | Said::Restore(Restored::Same(entry) | Restored::Other(entry)) => {
                 let changed = node.known.learn(key, entry, me, told);
                 overtaken = changed.overtaken;
+                if overtaken && self.mistake == Some(Mistake::OldRepliesAreBelieved) {
+                    let late = Told { at_us: told.at_us + 60_000_000, ..told };
+                    overtaken = node.known.learn(key, entry, me, late).overtaken;
+                }
                 if changed.gave_way {
                     node.gave_way.insert((key, entry.pin.version));
                 }
@@ -363,9 +408,10 @@ impl World {
             Said::Repin(Moved::Gone) | Said::Restore(Restored::Ended) | Said::End(_) => {
                 let _ = node.known.lose(key, told);
             }
-            Said::Say(_) => {
+            Said::Say(news) => {
                 if let Ask::Say(version) = asked {
-                    node.known.said(key, version);
+                    let says = news.unwrap_or(News::Held);
+                    *news = news.map(|_| node.known.said(key, version, says));
                     node.known.heard_of(key, version);
                 }
             }

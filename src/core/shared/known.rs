@@ -147,7 +147,8 @@ impl Known {
         if gives_way {
             news = News::Moved;
         }
-        let mut bits = 0;
+        // Another question of this node's may be under way that replaces it.
+        let mut bits = same.filter(|_| news == News::New).map_or(0, |known| known.record & ASK);
         if entry.unsaid && news == News::Held {
             match same {
                 // Said, and the store has not heard of it yet, or no more.
@@ -290,7 +291,8 @@ impl Known {
             News::Held => held.record & ASK != 0,
             // Others may have said it by now, or it may be another pin.
             News::New => !alone && (!leased || held.record & ASK != 0),
-            News::Moved => false,
+            // The store has to know that it is seen.
+            News::Moved => !alone && held.record & CONTESTED != 0,
         };
         if asks && !away {
             return Announce::Ask;
@@ -302,7 +304,7 @@ impl Known {
             return Announce::Say { news: News::Held, tell: false };
         }
         let news = held.news;
-        self.said(key, version);
+        self.said(key, version, news);
         let tell = news == News::New && !alone;
         if tell {
             self.pins.wrote(key, held.record & !(ASK | CONTESTED) | UNTOLD);
@@ -327,14 +329,15 @@ impl Known {
         }
     }
 
-    /// What was owed is said.
-    pub fn said(&mut self, key: SessionKey, version: u64) {
-        if let Some(held) =
-            self.pins.get(key, Timestamp::default()).filter(|held| held.pin.version == version)
-        {
-            let record = held.record & !(ASK | CONTESTED);
-            self.pins.set(key, Some(&Held { news: News::Held, record, ..held }));
-        }
+    /// What was owed is said: what the store says, or, where that owes nothing,
+    /// that the session was moved, if this node's pin gave way to it.
+    pub fn said(&mut self, key: SessionKey, version: u64, store_says: News) -> News {
+        let known = self.pins.get(key, Timestamp::default());
+        let Some(held) = known.filter(|held| held.pin.version == version) else { return store_says };
+        let record = held.record & !(ASK | CONTESTED);
+        let news = if held.news == News::Moved { News::Moved } else { News::Held };
+        self.pins.set(key, Some(&Held { news: News::Held, record, ..held }));
+        if store_says == News::Held { news } else { store_says }
     }
 
     /// Takes out what has ended, as [`Pins::sweep`].

@@ -236,12 +236,12 @@ impl Shared {
                 match self.link.run(&script::SAY, &keys, &self.head(key).args(&[&bytes])).await {
                     Ok((Reply { code: -1, .. }, _)) => None,
                     Ok((reply, _)) => {
-                        self.with(key, |known| known.said(key, version));
-                        Some(match reply.code {
+                        let news = match reply.code {
                             1 => News::New,
                             2 => News::Moved,
                             _ => News::Held,
-                        })
+                        };
+                        Some(self.with(key, |known| known.said(key, version, news)))
                     }
                     Err(_) => Some(News::Held),
                 }
