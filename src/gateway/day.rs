@@ -63,7 +63,12 @@ impl DayKeeper {
             tabs.add(days.kept(), now);
             Mutex::new(days)
         });
-        Self { days, away: AtomicBool::new(false), refused: AtomicBool::new(false), agreed: Default::default() }
+        Self {
+            days,
+            away: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
+            agreed: Default::default(),
+        }
     }
 
     /// `last`: and then no more.
@@ -175,7 +180,10 @@ mod tests {
         let told = |moved: Vec<Moved>| -> Vec<(String, u64, u64)> {
             moved.into_iter().map(|one| (one.user.to_string(), one.more, one.known)).collect()
         };
-        assert_eq!(told(agreed.turn(day(9, &[("b", 5), ("a", 0)]))), [("a".into(), 0, 0), ("b".into(), 5, 5)]);
+        assert_eq!(
+            told(agreed.turn(day(9, &[("b", 5), ("a", 0)]))),
+            [("a".into(), 0, 0), ("b".into(), 5, 5)]
+        );
         agreed.bytes.insert("b".into(), 20);
         assert_eq!(told(agreed.turn(day(9, &[("b", 27)]))), [("b".into(), 7, 27)]);
         assert_eq!(told(agreed.turn(day(10, &[("b", 3)]))), [("b".into(), 3, 3)], "another day");

@@ -306,7 +306,8 @@ impl World {
         let (said, notice, at_us) = self.server.step(me, era, key, &ask, now, self.mistake);
         if let (Ask::Restore(mine), Said::Restore(Restored::Other(other))) = (&ask, &said) {
             let later = !mine.alone && mine.entry.pin.made > other.pin.made;
-            self.history.check(!later, || format!("{key}: a pin stays that had ended before another was made"));
+            self.history
+                .check(!later, || format!("{key}: a pin stays that had ended before another was made"));
         }
         if let (Ask::Repin { only: Only::Fresh, .. }, Said::Repin(Moved::Done(now))) = (&ask, &said) {
             self.history.check(now.unseen, || format!("{key}: moved at one failure although it was seen"));

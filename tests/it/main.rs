@@ -61,6 +61,7 @@ mod secrets;
 mod shared;
 mod shared_faults;
 mod shared_kinds;
+mod shared_limits;
 mod slow;
 mod smuggling;
 mod steering;

@@ -54,9 +54,12 @@ fn words(list: &Value) -> Vec<String> {
 #[test]
 fn manifests_are_valid() {
     let checked = manifests(&["check"]);
-    for kind in
-        ["Deployment moorgate:", "PodDisruptionBudget moorgate:", "ConfigMap moorgate-pools:", "compose.yaml:"]
-    {
+    for kind in [
+        "Deployment moorgate:",
+        "PodDisruptionBudget moorgate:",
+        "ConfigMap moorgate-pools:",
+        "compose.yaml:",
+    ] {
         assert!(checked.contains(kind), "{kind} is not checked: {checked}");
     }
 }
@@ -161,9 +164,8 @@ fn what_the_kubernetes_manifests_run_runs() {
         let key = from["key"].as_str().expect("a key");
         assert!(from["name"] == "moorgate" && secrets["stringData"][key].is_string(), "{variable}");
     }
-    let redis = redis_of(&words(
-        &self::container("examples/kubernetes/redis.yaml", "moorgate-redis")["command"],
-    ));
+    let redis =
+        redis_of(&words(&self::container("examples/kubernetes/redis.yaml", "moorgate-redis")["command"]));
     let text = document(CONFIG, "ConfigMap", "moorgate-config")["data"]["moorgate.json"].clone();
     let pools = document(CONFIG, "ConfigMap", "moorgate-pools")["data"].clone();
     let config = local(text.as_str().expect("a text"), &redis, "moorgate-redis", "/etc/moorgate-pools");
@@ -177,14 +179,20 @@ fn what_the_kubernetes_manifests_run_runs() {
 
     // `kubectl apply` of other pools: each kubelet swaps its link.
     let more = |exits: Value| json!({ "us.json": json!({ "pools": [{ "name": "us", "exits": exits }] }).to_string() });
-    let exits = more(json!(["127.0.0.2", "127.0.0.3", "127.0.0.4", { "id": "own", "via": "direct", "state": "drain" }]));
+    let exits = more(
+        json!(["127.0.0.2", "127.0.0.3", "127.0.0.4", { "id": "own", "via": "direct", "state": "drain" }]),
+    );
     for (gateway, volume) in [(&one, &volume), (&two, &other_volume)] {
         let mark = gateway.log.mark();
         volume.swap(&exits);
         gateway.log.wait_after(mark, "pools reloaded", |line| line.has("pools reloaded"));
     }
     agree([&one, &two], &origin, "second");
-    assert_eq!(two.get("acme-session-first0", &origin.url("/ip")).ok().exit(), "us/own", "it stays where it was");
+    assert_eq!(
+        two.get("acme-session-first0", &origin.url("/ip")).ok().exit(),
+        "us/own",
+        "it stays where it was"
+    );
     // A mistake changes nothing, and is told.
     let mark = one.log.mark();
     volume.swap(&json!({ "us.json": "{ \"pools\": [" }));
@@ -221,7 +229,8 @@ fn what_the_compose_file_runs_runs() {
     let compose = documents("examples/two-nodes/compose.yaml").swap_remove(0);
     let services = compose["services"].as_object().expect("services");
     // Compose writes a dollar twice.
-    let command = words(&services["redis"]["command"]).iter().map(|word| word.replace("$$", "$")).collect::<Vec<_>>();
+    let command =
+        words(&services["redis"]["command"]).iter().map(|word| word.replace("$$", "$")).collect::<Vec<_>>();
     let redis = redis_of(&command);
     let read = |file: &str| fs::read_to_string(root().join("examples/two-nodes").join(file)).unwrap();
     let config = local(&read("moorgate.json"), &redis, "redis", "pools");

@@ -211,7 +211,8 @@ fn whatever_fails_a_session_has_one_exit() {
         });
     }
     let history = fleet.history.lock().unwrap();
-    let proof = history.check().unwrap_or_else(|breach| panic!("seed {seed}: {breach}\n{:#?}", history.faults));
+    let proof =
+        history.check().unwrap_or_else(|breach| panic!("seed {seed}: {breach}\n{:#?}", history.faults));
     println!("{} requests, {proof:?}", history.ops.len());
     assert!(proof.answers > history.ops.len() / 4, "much was proven: {proof:?} of {}", history.ops.len());
     assert!(proof.periods >= SESSIONS, "of several gateways: {proof:?}");

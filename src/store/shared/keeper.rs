@@ -26,7 +26,7 @@ use super::value::{self, Message};
 use super::wire::{LIMIT, OnPush, Wire};
 use super::{Shared, locked};
 use crate::core::session::SessionKey;
-use crate::core::shared::{Address, Told, Telling};
+use crate::core::shared::{Address, Telling, Told};
 
 /// How often the store is asked whether all is well.
 const BEAT: Duration = Duration::from_millis(250);

@@ -15,9 +15,9 @@ use crate::store::Store;
 
 mod against;
 mod nodes;
-mod rooms;
 #[path = "../../../tests/it/harness/redis.rs"]
 mod redis;
+mod rooms;
 
 use self::redis::Redis;
 

@@ -115,7 +115,8 @@ impl Redis {
         }
         arguments
             .extend(more.iter().map(|one| one.replace("{dir}", &folder).replace("{ip}", &ip.to_string())));
-        let server = Self { ip, port, program, arguments, password: None, _dir: dir, child: Mutex::default() };
+        let server =
+            Self { ip, port, program, arguments, password: None, _dir: dir, child: Mutex::default() };
         server.launch();
         server
     }

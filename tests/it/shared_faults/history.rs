@@ -119,9 +119,7 @@ impl History {
             if let Some(left_on) = period.checked_sub(1).and_then(|zone| zones[zone].exit.as_ref())
                 && left_on != exit
             {
-                return Err(Breach(format!(
-                    "session {session} was moved to {left_on}, and then: {op:?}"
-                )));
+                return Err(Breach(format!("session {session} was moved to {left_on}, and then: {op:?}")));
             }
             let (first, before, by) = periods.entry(period).or_insert((exit, op, Vec::new()));
             if *first != exit {
@@ -139,7 +137,9 @@ impl History {
         let ends = count(|saw| matches!(saw, Saw::Ended | Saw::Unknown));
         let kills = self.faults.iter().filter(|fault| fault.kill).count();
         match news > 1 + ends + kills {
-            true => Err(Breach(format!("session {session}: {news} answers say new, and it ended {ends} times"))),
+            true => {
+                Err(Breach(format!("session {session}: {news} answers say new, and it ended {ends} times")))
+            }
             false => Ok(()),
         }
     }
@@ -169,14 +169,16 @@ impl History {
     }
 
     fn with_faults(&self, span: Span) -> Span {
-        let during = self.faults.iter().filter(|fault| fault.span.from <= span.to && span.from <= fault.span.to);
+        let during =
+            self.faults.iter().filter(|fault| fault.span.from <= span.to && span.from <= fault.span.to);
         Span { to: during.map(|fault| fault.span.to).fold(span.to, u64::max) + WINDOW, ..span }
     }
 
     /// The one period that an answer can be of.
     fn period(&self, zones: &[Zone], op: &Op) -> Option<usize> {
         let mut from = op.span.from;
-        let mine = self.faults.iter().filter(|fault| fault.gateway.is_none_or(|gateway| gateway == op.gateway));
+        let mine =
+            self.faults.iter().filter(|fault| fault.gateway.is_none_or(|gateway| gateway == op.gateway));
         for fault in mine {
             if fault.span.from <= op.span.to && op.span.from <= fault.span.to + RECOVERY {
                 from = from.min(fault.span.from);

@@ -29,8 +29,11 @@ impl Pair {
         let head = self.shared.names.head(me, key);
         let (name, own) = (self.shared.names.pin(key), head.args(own));
         let (reply, _) = self.shared.link.run(script, &[&name], &own).await.unwrap();
-        let entry = reply.value.as_deref().map(|bytes| value::decode(bytes).expect("a pin"));
-        (reply.code, Timestamp::from_ms(reply.at_ms()), entry)
+        let now = Timestamp::from_ms(reply.at_ms());
+        // A claim that is won says which address it gave; here none.
+        let value = reply.value.filter(|bytes| !bytes.is_empty());
+        let entry = value.as_deref().map(|bytes| value::decode(bytes).expect("a pin"));
+        (reply.code, now, entry)
     }
 
     fn version(&mut self, at: usize) -> u64 {
