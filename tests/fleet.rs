@@ -19,6 +19,7 @@
 )]
 
 mod fleet {
+    pub mod faults;
     pub mod history;
     pub mod mistake;
     pub mod node;

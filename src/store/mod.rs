@@ -20,6 +20,7 @@ pub(crate) mod days;
 mod disk;
 mod engine;
 mod epoch;
+mod fleet;
 mod folder;
 mod gate;
 mod journal;
@@ -104,11 +105,6 @@ impl Store {
         (Self(Arc::new(Handle::Shared(shared))), connected)
     }
 
-    /// Whether other gateways use it as well.
-    pub fn is_shared(&self) -> bool {
-        matches!(*self.0, Handle::Shared(_))
-    }
-
     /// The key's live pin, for a request that uses it now. Of a shared store
     /// `None` may mean that this gateway does not know: a claim tells, or
     /// [`Store::find`].
@@ -147,21 +143,6 @@ impl Store {
         }
     }
 
-    /// Reserves what a move to this exit takes of it on all gateways: room, and
-    /// an address of a prefix. `None`: other gateways' pins fill it. Costs
-    /// nothing where there is no limit and no prefix, or no other gateway.
-    pub async fn reserve(
-        &self,
-        key: SessionKey,
-        proposal: &Pin,
-        demand: &Demand,
-    ) -> Result<Option<Reserved>, StoreFault> {
-        match &*self.0 {
-            Handle::Local(_) => Ok(Some(Reserved::nothing(key))),
-            Handle::Shared(shared) => shared.reserve(key, proposal, demand).await,
-        }
-    }
-
     /// Pins the key to what is proposed unless a pin lives. The proposal's
     /// version is drawn here.
     pub async fn claim(&self, key: SessionKey, proposal: Pin) -> Result<Claim, StoreFault> {
@@ -169,20 +150,6 @@ impl Store {
             Placed::Pinned(claim) => Ok(claim),
             // Nothing was demanded that there could be too little of.
             Placed::ExitFull | Placed::UserFull { .. } => Err(StoreFault::Refused),
-        }
-    }
-
-    /// The same, if there is room for it on all gateways together; what this
-    /// gateway itself knows of that is the caller's to look at.
-    pub async fn place(
-        &self,
-        key: SessionKey,
-        proposal: Pin,
-        demand: &Demand,
-    ) -> Result<Placed, StoreFault> {
-        match &*self.0 {
-            Handle::Local(local) => local.claim(key, proposal).await.map(Placed::Pinned),
-            Handle::Shared(shared) => shared.place(key, proposal, demand).await,
         }
     }
 
@@ -303,32 +270,6 @@ impl Store {
         match &*self.0 {
             Handle::Local(local) => local.is_refusing(),
             Handle::Shared(shared) => shared.is_away(),
-        }
-    }
-
-    /// How many pins each of these exits holds on all gateways; `None`: only
-    /// this gateway's count, or it cannot be said.
-    pub async fn counts(&self, exits: &[ExitName]) -> Option<Vec<u32>> {
-        match &*self.0 {
-            Handle::Local(_) => None,
-            Handle::Shared(shared) => shared.counts(exits).await,
-        }
-    }
-
-    /// What these users have moved on a day on all gateways, this one's part
-    /// being told. `None`: there is no other gateway, or it cannot be said.
-    pub(crate) async fn add_bytes(&self, day: u64, moved: &[Moved]) -> Option<Vec<u64>> {
-        match &*self.0 {
-            Handle::Local(_) => None,
-            Handle::Shared(shared) => shared.add_bytes(day, moved).await,
-        }
-    }
-
-    /// What the shared store has made necessary so far; `None`: it is none.
-    pub(crate) fn tally(&self) -> Option<Tallied> {
-        match &*self.0 {
-            Handle::Local(_) => None,
-            Handle::Shared(shared) => Some(shared.tally.read()),
         }
     }
 

@@ -220,7 +220,7 @@ fn what_the_kubernetes_manifests_run_runs() {
     let mut client = two.client();
     let held = client.send(get(&origin.url("/ip"), &basic("acme-session-open"))).answer("GET").ok();
     assert_eq!((held.news(), held.exit()), ("held", exit));
-    drop(tunnel);
+    drop((tunnel, far));
     assert_eq!(one.wait().code(), Some(0));
 }
 

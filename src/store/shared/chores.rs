@@ -106,7 +106,7 @@ impl Shared {
     }
 
     /// `None`: it is no step of its own.
-    fn call(&self, chore: &Chore) -> Option<Call> {
+    pub(super) fn call(&self, chore: &Chore) -> Option<Call> {
         let of_pin = |script, key, own: &[&[u8]]| Call {
             script,
             keys: vec![self.names.pin(key)],

@@ -24,9 +24,14 @@ impl Shared {
         let keys: [&[u8]; 1] = [&self.names.pin(key)];
         let own: Vec<&[u8]> = own.iter().map(Vec::as_slice).collect();
         let (reply, told) = self.link.run(&script::RESTORE, &keys, &self.head(key).args(&own)).await?;
+        if reply.code == 0 {
+            self.occupy(key, &mine.entry.pin);
+        }
         self.restored(key, &mine.entry, &reply, told)
     }
 
+    /// What came of telling a pin. Where the store has it again, its room is the
+    /// caller's to tell.
     pub(super) fn restored(
         &self,
         key: SessionKey,
@@ -39,7 +44,6 @@ impl Shared {
             0 => {
                 self.tally.written_back.fetch_add(1, Relaxed);
                 self.with(key, |known| known.told(key, mine.pin.version, told));
-                self.occupy(key, &mine.pin);
             }
             1 | 2 => {
                 let entry = self.read(reply)?;

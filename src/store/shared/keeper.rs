@@ -330,13 +330,16 @@ impl Shared {
         };
         let calls: Vec<_> = mine.iter().map(call).collect();
         let values = self.link.run_all(&calls).await?;
+        let mut rooms = Vec::new();
         for ((key, telling), value) in mine.iter().zip(values) {
             if let Some(reply) = Reply::read(&value) {
                 let told = Told { epoch, at_us: reply.at_us, here: self.clock.now() };
+                let of_pin = (reply.code == 0).then(|| self.rooms_of(*key, &telling.entry.pin));
+                rooms.extend(of_pin.into_iter().flatten().flatten().filter_map(|chore| self.call(&chore)));
                 let _unreadable = self.restored(*key, &telling.entry, &reply, told);
             }
         }
-        Ok(())
+        self.link.run_all(&rooms).await.map(drop)
     }
 
     /// Tells what waits, for a while.

@@ -209,11 +209,15 @@ impl Shared {
     /// The pin takes room on its exit, or goes on to, and is one of its user's
     /// sessions.
     pub(super) fn occupy(&self, key: SessionKey, pin: &Pin) {
+        self.rooms_of(key, pin).into_iter().flatten().for_each(|chore| self.chores.push(chore));
+    }
+
+    /// What the store is to be told of a pin's room.
+    pub(super) fn rooms_of(&self, key: SessionKey, pin: &Pin) -> [Option<Chore>; 2] {
         let (exit, address, until) = (pin.exit.clone(), pin.variant.address(), room_until(pin));
-        self.chores.push(Chore::Occupy { key, exit, address, until });
-        if locked(&self.limited).contains(&pin.user) {
-            self.chores.push(Chore::Sit { key, user: pin.user.clone(), until: pin.ends() });
-        }
+        let is_limited = locked(&self.limited).contains(&pin.user);
+        let sit = is_limited.then(|| Chore::Sit { key, user: pin.user.clone(), until: pin.ends() });
+        [Some(Chore::Occupy { key, exit, address, until }), sit]
     }
 
     /// The pin gives its room back; `rest`: it ended, so its room may rest.
