@@ -53,7 +53,7 @@ pub use self::terms::{
 use self::local::Local;
 use self::shared::Shared;
 use crate::clock::Clock;
-use crate::core::pin::{ExitName, News, Pin};
+use crate::core::pin::{News, Pin};
 pub use crate::core::pins::Glance;
 use crate::core::pins::Only;
 use crate::core::session::SessionKey;

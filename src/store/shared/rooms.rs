@@ -48,6 +48,7 @@ pub struct Demand {
 
 /// What became of a proposal.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is a claim nearly always, and lives for a moment")]
 pub enum Placed {
     /// The key has a pin: the proposed one, maybe with another address of its
     /// exit's prefix, or one that was there.
