@@ -205,7 +205,7 @@ impl World {
     }
 
     /// The store takes the next question of a node.
-    fn serve(&mut self, n: usize) {
+    pub fn serve(&mut self, n: usize) {
         let Some(question) = self.nodes[n].questions.pop_front() else { return };
         let Question { request, key, ask, era, epoch, sent } = question;
         let (me, now) = (self.nodes[n].me, self.at());

@@ -174,9 +174,9 @@ fn a_users_bytes_of_the_day_are_counted_on_all_gateways() {
         near.send(vec![b'x'; bytes]);
         far.exactly(bytes);
     }
-    for gateway in 0..2 {
-        eventually("each knows of both", PATIENCE, || (moved(gateway)? >= 70_000).then_some(()));
-        gateways[gateway].get("acme", &origin.url("/ip")).ok();
+    for (at, gateway) in gateways.iter().enumerate() {
+        eventually("each knows of both", PATIENCE, || (moved(at)? >= 70_000).then_some(()));
+        gateway.get("acme", &origin.url("/ip")).ok();
     }
     let (mut near, _) = gateways[0].tunnel("acme", &target);
     let mut far = target.accept();
