@@ -114,13 +114,14 @@ impl Shared {
             return self.claim(key, proposal, demand).await;
         }
         let user = proposal.user.clone();
-        if let Some(most) = demand.user_most
-            && let Some(wait) = self.sit_down(key, &proposal, most).await?
-        {
-            return Ok(Placed::UserFull { wait });
-        }
-        let placed = match self.reserve(key, &proposal, demand).await {
-            Ok(Some(reserved)) => {
+        // Both at once: together with the claim they have two time limits.
+        let (seated, reserved) =
+            tokio::join!(self.sit_down(key, &proposal, demand), self.reserve(key, &proposal, demand));
+        let placed = match (seated, reserved) {
+            (Ok(Some(wait)), _) => Ok(Placed::UserFull { wait }),
+            (Ok(None), Ok(None)) => Ok(Placed::ExitFull),
+            (Err(fault), _) | (_, Err(fault)) => Err(fault),
+            (Ok(None), Ok(Some(reserved))) => {
                 if let Some(address) = reserved.address() {
                     proposal.variant = Variant::Address(address);
                 }
@@ -135,10 +136,9 @@ impl Shared {
                 }
                 placed
             }
-            Ok(None) => Ok(Placed::ExitFull),
-            Err(fault) => Err(fault),
         };
-        if demand.user_most.is_some() && !matches!(placed, Ok(Placed::Pinned(_))) {
+        let is_seated = matches!(placed, Ok(Placed::Pinned(_) | Placed::UserFull { .. }));
+        if demand.user_most.is_some() && !is_seated {
             self.chores.push(Chore::Rise { key, user });
         }
         placed
@@ -150,8 +150,9 @@ impl Shared {
         &self,
         key: SessionKey,
         proposal: &Pin,
-        most: NonZeroU32,
+        demand: &Demand,
     ) -> Result<Option<Duration>, StoreFault> {
+        let Some(most) = demand.user_most else { return Ok(None) };
         let (ends, most) = (ms(self.in_store_time(proposal).ends()), most.to_string());
         let arguments: [&[u8]; 3] = [key.as_bytes(), &ends, most.as_bytes()];
         match self.link.run(&script::RESERVE, &[&self.names.user(&proposal.user)], &arguments).await {
