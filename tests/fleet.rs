@@ -53,12 +53,13 @@ fn the_promises_are_kept_by_all_nodes_together() {
 }
 
 /// What must have happened somewhere.
-const EVERYTHING: [&str; 20] = [
+const EVERYTHING: [&str; 21] = [
     "a claim waited for a new era",
     "a kill",
     "a link cut",
     "a link silent",
     "a reply overtaken",
+    "a step of the store's clock",
     "a stop",
     "asked what to say",
     "ended",

@@ -45,6 +45,18 @@ impl World {
         }
     }
 
+    /// The store's clock is set, forward or back.
+    pub fn step_clock(&mut self) {
+        let by = self.rng.random_range(-3000..3000_i64);
+        self.history.count("a step of the store's clock");
+        self.tell(format!("the store's clock steps by {by} ms"));
+        self.skew += by;
+        self.stepped = (self.now, by.max(0).cast_unsigned());
+        // What was made in a time that comes again may look later than it is.
+        let store = self.store_time().as_ms();
+        self.history.comes_again(store);
+    }
+
     /// What a node has said, and cannot get through to the store.
     pub fn doubt_untold(&mut self, key: SessionKey) {
         let muted = |node: &Node| node.silent || node.stopped > self.now;

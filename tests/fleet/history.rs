@@ -25,6 +25,8 @@ pub struct Leg {
 /// A pin from its making to its end.
 #[derive(Debug)]
 pub struct Life {
+    /// By the store's clock.
+    pub made: u64,
     pub expires: u64,
     pub legs: Vec<Leg>,
     pub ended: Option<u64>,
@@ -35,6 +37,13 @@ pub struct Life {
     /// A node died that may have said what is owed and told nobody.
     pub doubtful: bool,
     pub news: u32,
+}
+
+/// An instant, and what the store's clock says then.
+#[derive(Clone, Copy)]
+pub struct Times {
+    pub now: u64,
+    pub store: u64,
 }
 
 #[derive(Default)]
@@ -56,15 +65,17 @@ impl History {
     }
 
     /// A claim was won. `known`: a node in touch knows the life before.
-    pub fn made(&mut self, key: SessionKey, entry: &Entry, now: u64, known: bool) {
+    pub fn made(&mut self, key: SessionKey, entry: &Entry, times: Times, known: bool) {
+        let Times { now, store } = times;
         let lives = self.lives.entry(key).or_default();
-        let before = lives.last().filter(|life| life.ended.is_none() && now < life.expires);
+        let before = lives.last().filter(|life| life.ended.is_none() && store < life.expires);
         let early = before.is_some_and(|life| known && life.legs.iter().any(|leg| leg.shown));
         if let Some(life) = lives.last_mut() {
             life.ended.get_or_insert(now);
             leave_all(&mut life.legs, now);
         }
         lives.push(Life {
+            made: entry.pin.made.as_ms(),
             expires: entry.pin.expires.as_ms(),
             legs: vec![leg(entry)],
             ended: None,
@@ -93,6 +104,13 @@ impl History {
     /// The store has lost everything.
     pub fn lost(&mut self) {
         for life in self.lives.values_mut().flatten() {
+            (life.lost, life.forgotten) = (true, true);
+        }
+    }
+
+    /// The store's clock was set back to this.
+    pub fn comes_again(&mut self, store: u64) {
+        for life in self.lives.values_mut().flatten().filter(|life| life.made >= store) {
             (life.lost, life.forgotten) = (true, true);
         }
     }
@@ -131,7 +149,16 @@ impl History {
     }
 
     /// A success is answered. `away`: the node has no store to ask.
-    pub fn answered(&mut self, key: SessionKey, version: u64, exit: &str, news: News, now: u64, away: bool) {
+    pub fn answered(
+        &mut self,
+        key: SessionKey,
+        version: u64,
+        exit: &str,
+        news: News,
+        times: Times,
+        away: bool,
+    ) {
+        let Times { now, store } = times;
         self.count(news.word());
         let lives = self.lives.entry(key).or_default();
         let found = lives.iter_mut().rev().find_map(|life| {
@@ -148,7 +175,7 @@ impl History {
         leg.shown = true;
         let stale = leg.left.is_some_and(|left| now > left + WINDOW);
         let right = leg.exit == exit;
-        let late = now > life.expires + 1000;
+        let late = store > life.expires + 1000;
         let twice = match news {
             News::New => {
                 life.news += 1;

@@ -42,6 +42,8 @@ pub struct Node {
     pub connected: bool,
     /// Nothing passes, and nobody says so.
     pub silent: bool,
+    /// The store's clock less its own, as it last heard.
+    pub offset: i64,
     /// The process is stopped until then.
     pub stopped: u64,
     pub proof: u64,
@@ -66,6 +68,7 @@ impl Node {
             era: 0,
             connected: false,
             silent: false,
+            offset: 0,
             stopped: 0,
             proof: 0,
             next_beat: 0,

@@ -53,7 +53,7 @@ impl World {
     /// A request has its reply.
     pub fn resume(&mut self, at: usize, said: Said, overtaken: bool) {
         let (n, key) = (self.requests[at].node, self.requests[at].key);
-        let now = self.at();
+        let now = self.reckoned(n);
         let fact = self.nodes[n].known.get(key, now, self.nodes[n].epoch);
         match said {
             Said::Claim(Claimed::Won(_)) if !overtaken => self.dial(at, fact),
@@ -101,7 +101,8 @@ impl World {
 
     /// There is no reply: the link is lost.
     pub fn away(&mut self, at: usize) {
-        let (n, key, now) = (self.requests[at].node, self.requests[at].key, self.at());
+        let (n, key) = (self.requests[at].node, self.requests[at].key);
+        let now = self.reckoned(n);
         let fact = self.nodes[n].known.get(key, now, 0);
         match std::mem::replace(&mut self.requests[at].state, State::Done) {
             State::Restoring(fact) => self.dial(at, Some(fact)),
@@ -119,7 +120,8 @@ impl World {
 
     /// What a request does in a moment without hearing anything.
     pub fn advance(&mut self, at: usize) {
-        let (n, key, now) = (self.requests[at].node, self.requests[at].key, self.at());
+        let (n, key) = (self.requests[at].node, self.requests[at].key);
+        let now = self.reckoned(n);
         match std::mem::replace(&mut self.requests[at].state, State::Done) {
             State::Begun => self.begin(at),
             State::Waiting(until) if self.now < until => self.requests[at].state = State::Waiting(until),
@@ -145,7 +147,8 @@ impl World {
     }
 
     fn begin(&mut self, at: usize) {
-        let (n, key, now) = (self.requests[at].node, self.requests[at].key, self.at());
+        let (n, key) = (self.requests[at].node, self.requests[at].key);
+        let now = self.reckoned(n);
         let trusted = self.nodes[n].is_trusted(self.now) || self.is(Mistake::TrustNeverEnds);
         let node = &mut self.nodes[n];
         let Some((fact, _)) = node.known.touch(key, now, node.epoch) else { return self.claim(at) };
@@ -198,7 +201,8 @@ impl World {
     }
 
     fn dialled(&mut self, at: usize, fact: Fact) {
-        let (n, key, now) = (self.requests[at].node, self.requests[at].key, self.at());
+        let (n, key) = (self.requests[at].node, self.requests[at].key);
+        let now = self.reckoned(n);
         let exit: usize = fact.pin.exit.id.trim_start_matches('e').parse().expect("an exit");
         if self.down[exit] {
             self.requests[at].attempts += 1;
@@ -268,6 +272,7 @@ impl World {
         self.doubt_untold(key);
         // Of a pin that it had itself, and that gave way.
         let counted = if own { News::Held } else { news };
-        self.history.answered(key, fact.pin.version, &fact.pin.exit.id, counted, self.now, away);
+        let times = self.times();
+        self.history.answered(key, fact.pin.version, &fact.pin.exit.id, counted, times, away);
     }
 }

@@ -45,6 +45,7 @@ pub enum Said {
 pub struct Server {
     pub cells: BTreeMap<SessionKey, Cell>,
     pub era: u64,
+    eras: u64,
     open_at: u64,
     at_us: u64,
 }
@@ -66,7 +67,9 @@ impl Server {
         now: Timestamp,
         mistake: Option<Mistake>,
     ) -> (Said, Option<Notice>, u64) {
-        self.at_us = (self.at_us + 1).max(now.as_ms() * 1000);
+        // Its clock may have been set back.
+        let same = self.at_us / 1000 == now.as_ms();
+        self.at_us = if same { self.at_us + 1 } else { now.as_ms() * 1000 };
         let said = self.answer(me, era, key, ask, now, mistake);
         let entry = |entry: &Entry| Some(Notice::Is(Box::new(entry.clone())));
         let notice = match &said.0 {
@@ -92,7 +95,8 @@ impl Server {
     ) -> (Said, bool) {
         if let Ask::Enter = ask {
             if self.era == 0 {
-                self.era = self.at_us;
+                self.eras += 1;
+                self.era = self.eras;
                 self.open_at = now.as_ms() + GRACE;
             }
             return (Said::Era(self.era), false);

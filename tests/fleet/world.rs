@@ -11,7 +11,7 @@ use moorgate::core::time::Timestamp;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::history::History;
+use super::history::{History, Times};
 pub use super::mistake::Mistake;
 use super::node::{BEAT, Incoming, LIMIT, Node, Question};
 use super::request::{Request, State};
@@ -45,6 +45,10 @@ pub fn run(seed: u64, steps: u64, mistake: Option<Mistake>) -> Result<BTreeMap<&
 pub struct World {
     pub rng: StdRng,
     pub now: u64,
+    /// The store's clock less `now`.
+    pub skew: i64,
+    /// When the store's clock was last set forward, and by how much.
+    pub stepped: (u64, u64),
     pub server: Server,
     pub nodes: Vec<Node>,
     pub since: Vec<u64>,
@@ -63,6 +67,8 @@ impl World {
         Self {
             rng,
             now: 1_000_000,
+            skew: 0,
+            stepped: (0, 0),
             server: Server::default(),
             nodes,
             since: vec![0; NODES],
@@ -83,8 +89,20 @@ impl World {
         self.story.push(format!("{} {what}", self.now - 1_000_000));
     }
 
-    pub fn at(&self) -> Timestamp {
-        Timestamp::from_ms(self.now)
+    /// What the store's clock says.
+    pub fn store_time(&self) -> Timestamp {
+        Timestamp::from_ms(self.now.saturating_add_signed(self.skew))
+    }
+
+    /// The store's time, as a node reckons it.
+    pub fn reckoned(&self, n: usize) -> Timestamp {
+        Timestamp::from_ms(self.now.saturating_add_signed(self.nodes[n].offset))
+    }
+
+    pub fn times(&self) -> Times {
+        // A step that no node need have noticed yet.
+        let late = if self.now < self.stepped.0 + 2000 { self.stepped.1 } else { 0 };
+        Times { now: self.now, store: self.store_time().as_ms().saturating_sub(late) }
     }
 
     fn step(&mut self) {
@@ -99,6 +117,7 @@ impl World {
             263..=267 => self.hush(),
             268..=270 => self.kill(),
             291..=292 => self.stop(),
+            293 if self.rng.random_ratio(1, 3) => self.step_clock(),
             271..=272 => {
                 self.history.count("the store was emptied");
                 self.tell("the store is emptied".into());
@@ -178,13 +197,15 @@ impl World {
                 self.hear(n);
             }
         }
-        let at = self.at();
+        let at = self.reckoned(n);
         self.nodes[n].known.sweep(at).for_each(drop);
     }
 
     fn connect(&mut self, n: usize) {
         self.since[n] = self.now;
         let node = &mut self.nodes[n];
+        // It asks for the era, and so for the time, before anything else.
+        node.offset = self.skew;
         (node.connected, node.proof, node.next_beat) = (true, self.now, self.now + BEAT);
         if self.mistake != Some(Mistake::EpochGoesOn) {
             node.epoch += 1;
@@ -208,15 +229,18 @@ impl World {
     pub fn serve(&mut self, n: usize) {
         let Some(question) = self.nodes[n].questions.pop_front() else { return };
         let Question { request, key, ask, era, epoch, sent } = question;
-        let (me, now) = (self.nodes[n].me, self.at());
-        let in_touch = self.nodes.iter().zip(&self.since).any(|(node, since)| {
-            let knows = node.known.get(key, now, 0).is_some_and(|fact| {
-                let lives = self.history.lives.get(&key).and_then(|lives| lives.last());
-                lives.and_then(|life| life.legs.last()).is_some_and(|leg| leg.version == fact.pin.version)
+        let (me, now) = (self.nodes[n].me, self.store_time());
+        // A clock that is set forward ends the time in which nodes tell.
+        let is_slewed = self.now > self.stepped.0 + 2000;
+        let in_touch = is_slewed
+            && self.nodes.iter().zip(&self.since).any(|(node, since)| {
+                let knows = node.known.get(key, now, 0).is_some_and(|fact| {
+                    let lives = self.history.lives.get(&key).and_then(|lives| lives.last());
+                    lives.and_then(|life| life.legs.last()).is_some_and(|leg| leg.version == fact.pin.version)
+                });
+                let since = node.stopped.max(*since);
+                node.connected && !node.silent && self.now > since + 1500 && knows
             });
-            let since = node.stopped.max(*since);
-            node.connected && !node.silent && self.now > since + 1500 && knows
-        });
         let (said, notice, at_us) = self.server.step(me, era, key, &ask, now, self.mistake);
         if let (Ask::Restore(mine), Said::Restore(Restored::Other(other))) = (&ask, &said) {
             let later = !mine.alone && mine.entry.pin.made > other.pin.made;
@@ -227,7 +251,7 @@ impl World {
             self.history.check(now.unseen, || format!("{key}: moved at one failure although it was seen"));
         }
         match &said {
-            Said::Claim(Claimed::Won(entry)) => self.history.made(key, entry, self.now, in_touch),
+            Said::Claim(Claimed::Won(entry)) => self.history.made(key, entry, self.times(), in_touch),
             Said::Repin(Moved::Done(entry)) => {
                 self.doubt_untold(key);
                 self.history.moved(key, entry, self.now, entry.unseen);
@@ -299,6 +323,11 @@ impl World {
         match &mut said {
             Said::Era(era) => {
                 node.proof = node.proof.max(sent);
+                // Small differences are the way's.
+                let offset = (told.at_us / 1000).cast_signed() - ((sent + self.now) / 2).cast_signed();
+                if node.offset.abs_diff(offset) > (self.now - sent) / 2 + 2 {
+                    node.offset = offset;
+                }
                 let before = std::mem::replace(&mut node.era, *era);
                 if before != *era && before != 0 && self.mistake != Some(Mistake::NothingIsToldAgain) {
                     node.epoch += 1;

@@ -4,8 +4,7 @@
 //! saw is checked afterwards.
 //!
 //! `MOORGATE_SEED=n` runs another course. Steps of clocks are `tests/fleet.rs`'s
-//! and `store/shared/link.rs`'s to show: no test can step the clock of this
-//! machine.
+//! to show: no test can step the clock of this machine.
 
 mod history;
 

@@ -137,11 +137,9 @@ fn behind_sentinels_a_failover_is_followed() {
     assert!(start.elapsed() < Duration::from_secs(15));
     for (n, exit) in made.iter().chain(&late).enumerate() {
         let held = ask(&gateways[1], &origin, &format!("s{n}")).ok();
-        assert_eq!(
-            (held.news(), held.exit()),
-            ("held", exit.clone()),
-            "s{n}: what the replica lacked was told again"
-        );
+        assert_eq!(held.exit(), *exit, "s{n}: what the replica lacked was told again");
+        // It may have lacked no more than that `new` was said of the last.
+        assert!(held.news() == "held" || n >= made.len(), "s{n}: {}", held.news());
     }
 }
 

@@ -37,12 +37,14 @@ const GRACE: Duration = Duration::from_millis(750);
 const MOST_GRACE: Duration = Duration::from_secs(10);
 /// The first and the longest wait after a connection that did not come about.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Well within [`GRACE`], so that all nodes are back before a new era opens.
+const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 /// So many pins are told at once.
 const AT_ONCE: usize = 256;
 
 /// An era's name.
 type Era = [u8; 16];
+
 /// What is kept of the connection between heartbeats.
 pub(super) struct Keeper {
     address: Address,
@@ -178,10 +180,10 @@ impl Shared {
         let sent = self.clock.now();
         // A cluster has many runs; they are compared apart.
         let run = if self.names.is_cluster { [b'-'; 40] } else { *locked(&self.keeper.run) };
-        let fresh: [u8; 16] = hex(rand::random());
+        let fresh = format!("{:016x}", rand::random::<u64>());
         let grace = GRACE.as_millis().to_string();
         let more: &[u8] = if more { b"1" } else { b"0" };
-        let arguments: [&[u8]; 4] = [&run, &fresh, grace.as_bytes(), more];
+        let arguments: [&[u8]; 4] = [&run, fresh.as_bytes(), grace.as_bytes(), more];
         let (reply, _) = self.link.run(&script::ENTER, &[self.names.era()], &arguments).await?;
         self.link.compare_clocks(reply.at_ms(), sent, self.clock.now());
         if !self.names.is_cluster {
@@ -378,14 +380,6 @@ async fn run_id(wire: &mut Wire) -> Result<[u8; 40], RedisError> {
         }
     }
     Ok(run)
-}
-
-fn hex(number: u64) -> [u8; 16] {
-    let mut digits = [0; 16];
-    for (at, digit) in digits.iter_mut().enumerate() {
-        *digit = b"0123456789abcdef"[(number >> (4 * at)) as usize & 15];
-    }
-    digits
 }
 
 /// Why there is no connection.
