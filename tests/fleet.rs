@@ -35,7 +35,7 @@ use fleet::world::{Breach, Mistake, run};
 const SEEDS: u64 = 200;
 const STEPS: u64 = 4000;
 /// A mistake must be found within so many seeds.
-const FEW: u64 = 200;
+const FEW: u64 = 400;
 
 #[test]
 fn the_promises_are_kept_by_all_nodes_together() {

@@ -282,10 +282,11 @@ impl World {
     /// A node takes the next that came. A reply goes to the task that asked,
     /// which may get to run only when what came behind it was taken already.
     fn hear(&mut self, n: usize) {
-        let late = matches!(self.nodes[n].incoming.front(), Some((_, Incoming::Reply { .. })))
-            && self.nodes[n].incoming.len() > 1
-            && self.rng.random_ratio(1, 3);
-        let Some((_, incoming)) = self.nodes[n].incoming.remove(usize::from(late)) else { return };
+        let incoming = &mut self.nodes[n].incoming;
+        let replies = incoming.iter().take_while(|(_, one)| matches!(one, Incoming::Reply { .. })).count();
+        let last = replies.min(incoming.len().saturating_sub(1));
+        let at = self.rng.random_range(0..=last) * usize::from(self.rng.random_ratio(1, 2));
+        let Some((_, incoming)) = incoming.remove(at) else { return };
         match incoming {
             Incoming::Notice { key, notice, at_us } => {
                 let node = &mut self.nodes[n];
@@ -340,9 +341,12 @@ impl World {
             | Said::Restore(Restored::Same(entry) | Restored::Other(entry)) => {
                 let changed = node.known.learn(key, entry, me, told);
                 overtaken = changed.overtaken;
-                if overtaken && self.mistake == Some(Mistake::OldRepliesAreBelieved) {
-                    let late = Told { at_us: told.at_us + 60_000_000, ..told };
-                    overtaken = node.known.learn(key, entry, me, late).overtaken;
+                let believes = self.mistake == Some(Mistake::OldRepliesAreBelieved);
+                for late_us in [1000, 10_000, 100_000].into_iter().filter(|_| believes) {
+                    if overtaken {
+                        let late = Told { at_us: told.at_us + late_us, ..told };
+                        overtaken = node.known.learn(key, entry, me, late).overtaken;
+                    }
                 }
                 if changed.gave_way {
                     node.gave_way.insert((key, entry.pin.version));

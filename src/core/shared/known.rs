@@ -137,7 +137,7 @@ impl Known {
     pub fn learn(&mut self, key: SessionKey, entry: &Entry, me: u64, told: Told) -> Changed {
         let version = entry.pin.version;
         if !self.hears(key, Some(version), told) {
-            return Changed { overtaken: true, ..Changed::default() };
+            return Changed { overtaken: true, ..self.doubt(key) };
         }
         let epoch = told.epoch;
         let known = self.pins.get(key, Timestamp::default());
@@ -176,7 +176,10 @@ impl Known {
 
     /// The store has no pin of this key, it said in reply to a question.
     pub fn lose(&mut self, key: SessionKey, told: Told) -> Changed {
-        if self.hears(key, None, told) { self.forget(key) } else { Changed::default() }
+        match self.hears(key, None, told) {
+            true => self.forget(key),
+            false => self.doubt(key),
+        }
     }
 
     /// A message of the store. One that was sent before the last that was
@@ -193,10 +196,8 @@ impl Known {
         };
         let of_key = |heard: &&Heard| heard.key == key && heard.is_of_now(told);
         if self.lately.iter().rev().find(of_key).is_some_and(|heard| heard.told.at_us >= told.at_us) {
-            if version != Some(known.pin.version) {
-                self.pins.wrote(key, known.record & ((1 << BITS) - 1));
-            }
-            return Changed::default();
+            let same = version == Some(known.pin.version);
+            return if same { Changed::default() } else { self.doubt(key) };
         }
         match notice {
             Notice::Ended => {
@@ -206,10 +207,8 @@ impl Known {
             Notice::Is(entry) => {
                 let changed = self.learn(key, entry, me, told);
                 // A pin that was unsure stays so: what else was missed?
-                if known.record >> BITS != told.epoch
-                    && let Some(now) = self.pins.get(key, Timestamp::default())
-                {
-                    self.pins.wrote(key, now.record & ((1 << BITS) - 1));
+                if known.record >> BITS != told.epoch {
+                    let _ = self.doubt(key);
                 }
                 changed
             }
@@ -351,6 +350,14 @@ impl Known {
     /// Panics unless everything agrees. For tests.
     pub fn check_invariants(&self) {
         self.pins.check_invariants();
+    }
+
+    /// What is known of the key is to be asked about; nothing else changes.
+    fn doubt(&mut self, key: SessionKey) -> Changed {
+        if let Some(held) = self.pins.get(key, Timestamp::default()) {
+            self.pins.wrote(key, held.record & ((1 << BITS) - 1));
+        }
+        Changed::default()
     }
 
     fn put(&mut self, key: SessionKey, pin: Pin, news: News, record: u64) -> Changed {
