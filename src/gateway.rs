@@ -314,6 +314,7 @@ impl Inner {
         drain.all_gone().await;
         // A new process that was to take our place is ended first.
         drop(self.upgrading.lock().await);
+        self.share_day().await;
         self.shared.store.close().await;
         self.keep_day().await;
         tracing::info!("stopped");

@@ -12,7 +12,7 @@ use axum::response::IntoResponse;
 use super::Desk;
 use super::problem::{Kind, Problem};
 use crate::observe::exposition::MEDIA_TYPE;
-use crate::observe::metrics::{self, Exit, Pool, Scene};
+use crate::observe::metrics::{self, Exit, Fleet, Pool, Scene};
 use crate::observe::process::Taken;
 use crate::state::LivePool;
 
@@ -33,6 +33,7 @@ impl Desk {
         let snapshot = steering.state.snapshot();
         let live = snapshot.pools().iter().filter_map(|pool| snapshot.pool(&pool.name));
         let (unwritten, unsynced) = steering.store.waiting();
+        let tally = steering.store.tally().unwrap_or_default();
         let scene = Scene {
             connections: self.connections.open(),
             sessions: steering.store.len(),
@@ -41,6 +42,12 @@ impl Desk {
             refusing: steering.store.is_refusing(),
             unwritten,
             unsynced,
+            fleet: Fleet {
+                alone: tally.alone,
+                conflicts: tally.conflicts,
+                written_back: tally.written_back,
+                outages: tally.outages,
+            },
             pools: live.map(|live| self.pool(live)).collect(),
             taken: Taken::now(crate::clock::process_cpu()),
             started_s: steering.wall_ms(steering.started) as f64 / 1000.0,

@@ -297,6 +297,16 @@ impl Users {
         self.tabs.moved(self.clock.now())
     }
 
+    /// What every user has moved today.
+    pub(crate) fn day(&self) -> DayBytes {
+        self.tabs.day(self.clock.now())
+    }
+
+    /// Other gateways have moved this.
+    pub(crate) fn add(&self, moved: &DayBytes) {
+        self.tabs.add(moved, self.clock.now());
+    }
+
     /// Every user, by name: those that are configured, and others that use
     /// something.
     pub(crate) fn usage(&self) -> Vec<Used> {

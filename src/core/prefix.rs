@@ -57,6 +57,21 @@ impl Addresses {
         }
     }
 
+    /// Those that differ from this one in their last 32 bits alone: these bits
+    /// of the first, and how many there are. `None`: it is none of them.
+    pub fn around(&self, address: IpAddr) -> Option<(u32, u64)> {
+        if !self.contains(address) {
+            return None;
+        }
+        let low = u128::from(u32::MAX);
+        let base = match address {
+            IpAddr::V4(_) => 0,
+            IpAddr::V6(ip) => u128::from(ip) & !low,
+        };
+        let (first, last) = (self.first.max(base), (self.first + (self.count - 1)).min(base | low));
+        Some(((first & low) as u32, (last - first) as u64 + 1))
+    }
+
     /// The place of any of them, each as likely.
     pub fn draw(&self, rng: &mut impl Rng) -> u128 {
         rng.random_range(0..self.count)

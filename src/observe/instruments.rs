@@ -154,8 +154,6 @@ pub(crate) struct Instruments {
     pub(crate) reloads_failed: Counter,
     /// Damage found in the state folder.
     pub(crate) damage: Counter,
-    /// Sessions decided here alone, for the shared store was out of reach.
-    pub(crate) store_local: Counter,
     /// Told to whoever listens.
     pub(crate) events: Arc<Events>,
 }
@@ -177,7 +175,6 @@ impl Default for Instruments {
             reloads: Counter::default(),
             reloads_failed: Counter::default(),
             damage: Counter::default(),
-            store_local: Counter::default(),
             events: Arc::default(),
         }
     }

@@ -36,12 +36,27 @@ pub(crate) struct Scene {
     pub(crate) unwritten: u64,
     /// Changes that wait to be synced.
     pub(crate) unsynced: u64,
+    /// What a shared store has made necessary.
+    pub(crate) fleet: Fleet,
     /// The pools in force.
     pub(crate) pools: Vec<Pool>,
     /// What the process takes.
     pub(crate) taken: Taken,
     /// When it started, in seconds since the Unix epoch.
     pub(crate) started_s: f64,
+}
+
+/// What happened between this gateway and a store that others share.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Fleet {
+    /// Sessions decided here alone, for the store was out of reach.
+    pub(crate) alone: u64,
+    /// Sessions of which the store had another pin, which counted.
+    pub(crate) conflicts: u64,
+    /// Sessions that the store had lost and got back.
+    pub(crate) written_back: u64,
+    /// Times that the store went out of reach.
+    pub(crate) outages: u64,
 }
 
 /// A pool.
@@ -153,7 +168,13 @@ fn store(out: &mut Exposition, instruments: &Instruments, scene: &Scene) {
     let help = "Whether the store refuses to write at the moment.";
     out.metric("moorgate_store_refusing", Type::Gauge, help).is(&[], u8::from(scene.refusing));
     let help = "Sessions decided by this gateway alone while the shared store was out of reach.";
-    out.metric("moorgate_store_local_total", Type::Counter, help).is(&[], instruments.store_local.get());
+    out.metric("moorgate_store_local_total", Type::Counter, help).is(&[], scene.fleet.alone);
+    let help = "Sessions that gave way to another pin that the shared store had.";
+    out.metric("moorgate_store_conflicts_total", Type::Counter, help).is(&[], scene.fleet.conflicts);
+    let help = "Sessions that the shared store had lost, and got back from this gateway.";
+    out.metric("moorgate_store_written_back_total", Type::Counter, help).is(&[], scene.fleet.written_back);
+    let help = "Times that the shared store went out of reach.";
+    out.metric("moorgate_store_outages_total", Type::Counter, help).is(&[], scene.fleet.outages);
     let help = "Changes of pins that wait to be written: the journal's lag.";
     out.metric("moorgate_journal_unwritten_records", Type::Gauge, help).is(&[], scene.unwritten);
     let help = "Changes of pins that are written and wait for the disk to have them.";

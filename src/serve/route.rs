@@ -11,6 +11,8 @@ use std::time::Duration;
 use self::take::{Taken, adopt};
 use super::wish::Wish;
 use super::{Shared, seat};
+use crate::admit::limits::seats::Full;
+use crate::admit::limits::tab::too_many_sessions;
 use crate::core::ask::AskedSession;
 use crate::core::code::Code;
 use crate::core::failover::{Closed, Course, Down, Leave, Stays};
@@ -21,7 +23,7 @@ use crate::core::time::{Timestamp, Ttl};
 use crate::observe::events::{self, Event};
 use crate::observe::instruments::MoveReason;
 use crate::state::{LivePool, NewPin, NoExit, Pick};
-use crate::store::{Claim, Reserved};
+use crate::store::{Claim, Demand, Placed, Reserved};
 
 mod take;
 
@@ -89,10 +91,43 @@ impl<'a> Route<'a> {
 
     /// Proposes a pin and lets the store decide who wins.
     async fn claim(&self) -> Result<Leg, Fault> {
+        let key = self.session.key;
+        let mut not = self.tried.clone();
+        for _ in 0..take::MOST_FULL {
+            let mut pick = match self.choose(&not).await {
+                Ok(pick) => pick,
+                // Another gateway may have pinned it already.
+                Err(none) => match self.shared.store.find(key).await? {
+                    Some(claim) => return Ok(Leg { claim, pick: None }),
+                    None => return Err(none.into()),
+                },
+            };
+            let seat = match seat::take(self.shared, &self.wish.admission, key).await? {
+                Ok(seat) => seat,
+                Err(claim) => return Ok(Leg { claim, pick: None }),
+            };
+            let demand = Demand { user_most: self.wish.admission.sessions, ..take::demand(&pick, false) };
+            match self.shared.store.place(key, self.proposal(&pick), &demand).await? {
+                Placed::Pinned(claim) => {
+                    if claim.won {
+                        seat.commit(&claim.pin);
+                    }
+                    self.tell_claim(&claim);
+                    return Ok(adopt(claim, &mut pick, Reserved::nothing(key)).then_use(pick));
+                }
+                Placed::ExitFull => self.filled(pick, &mut not),
+                Placed::UserFull { wait } => return Err(too_many_sessions(Full { wait })),
+            }
+        }
+        Err(take::all_filled())
+    }
+
+    /// An exit for a new pin.
+    async fn choose(&self, not: &[ExitName]) -> Result<Pick, NoExit> {
         let ask = NewPin {
             exit: self.wish.ask.exit.as_ref().map(|exit| &*exit.name.id),
             ttl: self.session.ttl,
-            ..self.new_pin(&self.tried)
+            ..self.new_pin(not)
         };
         let mut placed = self.pool.place(&ask, self.now(), &mut rand::rng());
         if let Err(none) = &placed
@@ -112,25 +147,7 @@ impl<'a> Route<'a> {
             self.shared.store.sweep().await;
             placed = self.pool.place(&ask, self.now(), &mut rand::rng());
         }
-        let Taken { mut pick, proposal, reserved } = match self.take(placed, &ask).await? {
-            Ok(taken) => taken,
-            // Another gateway may have pinned it already.
-            Err(none) => match self.shared.store.find(self.session.key).await? {
-                Some(claim) => return Ok(Leg { claim, pick: None }),
-                None => return Err(none.into()),
-            },
-        };
-        let key = self.session.key;
-        let seat = match seat::take(self.shared, &self.wish.admission, key).await? {
-            Ok(seat) => seat,
-            Err(claim) => return Ok(Leg { claim, pick: None }),
-        };
-        let claim = self.shared.store.claim(key, proposal).await?;
-        if claim.won {
-            seat.commit(&claim.pin);
-        }
-        self.tell_claim(&claim);
-        Ok(adopt(claim, &mut pick, reserved).then_use(pick))
+        placed
     }
 
     /// A claim whose exit failed, as another gateway leaves it.
@@ -237,12 +254,16 @@ impl<'a> Route<'a> {
     pub(super) async fn renew(&self, claim: &Claim, only: Only) -> Result<Leg, Fault> {
         let renewed = self.pool.renew(&claim.pin.exit.id, self.now(), &mut rand::rng());
         match renewed {
-            Ok(pick) => {
-                let (key, proposal) = (self.session.key, self.proposal(&pick));
-                // Its place on the exit it has; an address that another
-                // gateway has as well is rare, and the prefix's to bear.
-                let reserved = self.shared.store.reserve(key, &proposal, 0).await?;
+            Ok(mut pick) => {
+                let (key, mut proposal) = (self.session.key, self.proposal(&pick));
+                // Its place on the exit it has.
+                let demand = Demand { exit_most: 0, ..take::demand(&pick, false) };
+                let reserved = self.shared.store.reserve(key, &proposal, &demand).await?;
                 let reserved = reserved.unwrap_or_else(|| Reserved::nothing(key));
+                if let Some(address) = reserved.address() {
+                    pick.give(address);
+                    proposal.variant = pick.variant.clone();
+                }
                 self.repin(claim, only, Taken { pick, proposal, reserved }, MoveReason::ExitChanged).await
             }
             // The next turn meets the exit as it is now.

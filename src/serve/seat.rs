@@ -51,9 +51,13 @@ async fn tried<T>(
     }
     match taken {
         Ok(taken) => Ok(Ok(taken)),
-        Err(full) => match shared.store.hold(key).await? {
-            Some(claim) => Ok(Err(claim)),
-            None => Err(too_many_sessions(full)),
-        },
+        Err(full) => {
+            let held = match shared.store.hold(key).await? {
+                // Another gateway may have pinned it.
+                None => shared.store.find(key).await?,
+                held => held,
+            };
+            held.map_or_else(|| Err(too_many_sessions(full)), |claim| Ok(Err(claim)))
+        }
     }
 }

@@ -107,7 +107,7 @@ impl Exits {
 
     /// An exit holds so many pins on all gateways of a shared store.
     pub fn counted(&self, exit: &ExitName, total: u32) {
-        self.state(exit).sessions.counted(total);
+        self.state(exit).counted(total);
     }
 
     /// Forgets exits that are in no pool and that nothing counts on.

@@ -57,6 +57,16 @@ impl Pick {
         self.room.as_ref().is_some_and(Room::is_shared)
     }
 
+    /// It is this address of the exit's prefix, rather than the one chosen.
+    pub fn give(&mut self, address: IpAddr) {
+        if self.variant.address().is_some_and(|chosen| chosen != address) {
+            self.variant = Variant::Address(address);
+            if let Some(room) = &mut self.room {
+                room.give(address);
+            }
+        }
+    }
+
     /// The address that origins see, when it is known.
     pub fn address(&self) -> Option<IpAddr> {
         self.exit.address_for(&self.variant).or_else(|| self.attempt.live.learned_address())

@@ -90,9 +90,11 @@ impl Sessions {
         pins_of(self.load.load(Relaxed)).saturating_add(self.elsewhere.load(Relaxed))
     }
 
-    /// So much room is taken on all gateways together.
-    pub(super) fn counted(&self, total: u32) {
-        self.elsewhere.store(total.saturating_sub(self.taken_here()), Relaxed);
+    /// So much room is taken on all gateways together. Whether that is less
+    /// than it was.
+    fn counted(&self, total: u32) -> bool {
+        let elsewhere = total.saturating_sub(self.taken_here());
+        self.elsewhere.swap(elsewhere, Relaxed) > elsewhere
     }
 
     /// Whether there is any pin, or any rest that lasts.
@@ -288,6 +290,15 @@ impl Room {
         self.address
     }
 
+    /// This address goes with it, rather than the one that did.
+    pub(super) fn give(&mut self, address: IpAddr) {
+        let mut addresses = locked(&self.live.addresses);
+        addresses.hold(address);
+        if let Some(before) = self.address.replace(address) {
+            addresses.release(before);
+        }
+    }
+
     /// The store has taken the pin. To be called without an await since it
     /// said so; from then on the pin's end gives the room back.
     pub fn commit(mut self, pin: &Pin) {
@@ -350,6 +361,13 @@ impl ExitState {
     /// When there may be room, if that is known.
     pub(super) fn room_at(&self, now: Timestamp) -> Option<Timestamp> {
         self.sessions.room_at(now).map(|at| at.max(now))
+    }
+
+    /// So many pins are on this exit on all gateways together.
+    pub fn counted(&self, total: u32) {
+        if self.sessions.counted(total) && self.sessions.is_limited() {
+            self.opened();
+        }
     }
 
     /// A pin of the store is on this exit.

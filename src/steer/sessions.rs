@@ -4,14 +4,16 @@
 //! can be made to last.
 //! Must not know: who asks.
 
+use crate::core::exit::Via;
 use crate::core::pin::{ExitName, Pin, Variant};
 use crate::core::pins::Only;
+use crate::core::prefix::Addresses;
 use crate::core::session::SessionKey;
 use crate::core::time::Ttl;
 use crate::observe::events::{self, Event};
 use crate::observe::instruments::MoveReason;
 use crate::state::{LivePool, NewPin, Pick};
-use crate::store::{Glance, Page};
+use crate::store::{Demand, Glance, Page};
 
 use super::{Steering, Undone};
 
@@ -101,11 +103,23 @@ impl Steering {
             let pool = snapshot.pool(&pin.exit.pool);
             let pool = pool.ok_or_else(|| Undone::PoolUnknown(pin.exit.pool.to_string()))?;
             let mut pick = self.pick(pool, key, &pin, to)?;
-            let proposal = self.proposal(pool, &pick, &pin);
+            let mut proposal = self.proposal(pool, &pick, &pin);
+            let addresses = match pick.exit.via {
+                Via::Prefix(net) => Some(Addresses::of(net)),
+                _ => None,
+            };
+            let demand = Demand { exit_most: pick.exit.max_sessions, addresses, user_most: None };
             // Other gateways may have filled it since it was chosen.
-            let Some(reserved) = self.store.reserve(key, &proposal, pick.exit.max_sessions).await? else {
+            let Some(reserved) = self.store.reserve(key, &proposal, &demand).await? else {
+                if let Some((exit, live)) = pool.exit(&pick.exit.name.id) {
+                    live.counted(exit.max_sessions);
+                }
                 continue;
             };
+            if let Some(address) = reserved.address() {
+                pick.give(address);
+                proposal = self.proposal(pool, &pick, &pin);
+            }
             let moved = self.store.repin(key, pin.version, Only::Anyhow, proposal).await?;
             let moved = moved.ok_or(Undone::SessionUnknown)?;
             if !moved.won {

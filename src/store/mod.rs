@@ -20,6 +20,7 @@ pub(crate) mod days;
 mod disk;
 mod engine;
 mod epoch;
+mod fleet;
 mod folder;
 mod gate;
 mod journal;
@@ -41,7 +42,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::shared::WhenAway;
-pub use self::shared::rooms::Reserved;
+pub(crate) use self::shared::Tallied;
+pub(crate) use self::shared::days::Moved;
+pub use self::shared::rooms::{Demand, Placed, Reserved};
 pub use self::terms::{
     Claim, Damage, Durability, Left, OpenReport, Page, PinObserver, Receipt, StoreConfig, StoreError,
     StoreFault,
@@ -50,7 +53,7 @@ pub use self::terms::{
 use self::local::Local;
 use self::shared::Shared;
 use crate::clock::Clock;
-use crate::core::pin::{ExitName, News, Pin};
+use crate::core::pin::{News, Pin};
 pub use crate::core::pins::Glance;
 use crate::core::pins::Only;
 use crate::core::session::SessionKey;
@@ -102,11 +105,6 @@ impl Store {
         (Self(Arc::new(Handle::Shared(shared))), connected)
     }
 
-    /// Whether other gateways use it as well.
-    pub fn is_shared(&self) -> bool {
-        matches!(*self.0, Handle::Shared(_))
-    }
-
     /// The key's live pin, for a request that uses it now. Of a shared store
     /// `None` may mean that this gateway does not know: a claim tells, or
     /// [`Store::find`].
@@ -145,28 +143,13 @@ impl Store {
         }
     }
 
-    /// Reserves what a claim or move to this exit takes of it on all
-    /// gateways: one of at most so many places (0: any number), and the
-    /// address of a prefix. `None`: another gateway has taken them. Costs
-    /// nothing where there is no limit and no prefix, or no other gateway.
-    pub async fn reserve(
-        &self,
-        key: SessionKey,
-        proposal: &Pin,
-        most: u32,
-    ) -> Result<Option<Reserved>, StoreFault> {
-        match &*self.0 {
-            Handle::Local(_) => Ok(Some(Reserved::nothing(key))),
-            Handle::Shared(shared) => shared.reserve(key, proposal, most).await,
-        }
-    }
-
     /// Pins the key to what is proposed unless a pin lives. The proposal's
     /// version is drawn here.
     pub async fn claim(&self, key: SessionKey, proposal: Pin) -> Result<Claim, StoreFault> {
-        match &*self.0 {
-            Handle::Local(local) => local.claim(key, proposal).await,
-            Handle::Shared(shared) => shared.claim(key, proposal).await,
+        match self.place(key, proposal, &Demand::default()).await? {
+            Placed::Pinned(claim) => Ok(claim),
+            // Nothing was demanded that there could be too little of.
+            Placed::ExitFull | Placed::UserFull { .. } => Err(StoreFault::Refused),
         }
     }
 
@@ -287,15 +270,6 @@ impl Store {
         match &*self.0 {
             Handle::Local(local) => local.is_refusing(),
             Handle::Shared(shared) => shared.is_away(),
-        }
-    }
-
-    /// How many pins each of these exits holds on all gateways; `None`: only
-    /// this gateway's count, or it cannot be said.
-    pub async fn counts(&self, exits: &[ExitName]) -> Option<Vec<u32>> {
-        match &*self.0 {
-            Handle::Local(_) => None,
-            Handle::Shared(shared) => shared.counts(exits).await,
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::clock::ManualClock;
-use crate::core::pin::Variant;
+use crate::core::pin::{ExitName, Variant};
 use crate::core::session::{Filter, SessionId};
 
 const START: u64 = 1_700_000_000_000;

@@ -25,12 +25,25 @@ pub struct Leg {
 /// A pin from its making to its end.
 #[derive(Debug)]
 pub struct Life {
+    /// By the store's clock.
+    pub made: u64,
     pub expires: u64,
     pub legs: Vec<Leg>,
     pub ended: Option<u64>,
+    /// The store has lost all that it knew of it, its end among that.
+    pub lost: bool,
+    /// What was said of it may have been lost with it.
+    pub forgotten: bool,
     /// A node died that may have said what is owed and told nobody.
     pub doubtful: bool,
     pub news: u32,
+}
+
+/// An instant, and what the store's clock says then.
+#[derive(Clone, Copy)]
+pub struct Times {
+    pub now: u64,
+    pub store: u64,
 }
 
 #[derive(Default)]
@@ -52,20 +65,22 @@ impl History {
     }
 
     /// A claim was won. `known`: a node in touch knows the life before.
-    pub fn made(&mut self, key: SessionKey, entry: &Entry, now: u64, known: bool) {
+    pub fn made(&mut self, key: SessionKey, entry: &Entry, times: Times, known: bool) {
+        let Times { now, store } = times;
         let lives = self.lives.entry(key).or_default();
-        let before = lives.last().filter(|life| life.ended.is_none() && now < life.expires);
+        let before = lives.last().filter(|life| life.ended.is_none() && store < life.expires);
         let early = before.is_some_and(|life| known && life.legs.iter().any(|leg| leg.shown));
         if let Some(life) = lives.last_mut() {
             life.ended.get_or_insert(now);
-            for leg in &mut life.legs {
-                leg.left.get_or_insert(now);
-            }
+            leave_all(&mut life.legs, now);
         }
         lives.push(Life {
+            made: entry.pin.made.as_ms(),
             expires: entry.pin.expires.as_ms(),
             legs: vec![leg(entry)],
             ended: None,
+            lost: false,
+            forgotten: false,
             doubtful: false,
             news: 0,
         });
@@ -86,30 +101,64 @@ impl History {
         });
     }
 
-    /// The store has a pin again that it had lost.
+    /// The store has lost everything.
+    pub fn lost(&mut self) {
+        for life in self.lives.values_mut().flatten() {
+            (life.lost, life.forgotten) = (true, true);
+        }
+    }
+
+    /// The store's clock was set back to this.
+    pub fn comes_again(&mut self, store: u64) {
+        for life in self.lives.values_mut().flatten().filter(|life| life.made >= store) {
+            (life.lost, life.forgotten) = (true, true);
+        }
+    }
+
+    /// The store has a pin again that it had lost: the last one that it knew, or
+    /// one before that whose end a node had missed.
     pub fn back(&mut self, key: SessionKey, entry: &Entry, now: u64) {
         let version = entry.pin.version;
-        let Some(life) = self.lives.get_mut(&key).and_then(|lives| lives.last_mut()) else { return };
-        let ended = life.ended.is_some_and(|ended| ended < now);
-        let known = life.legs.iter().position(|leg| leg.version == version);
-        if let Some(at) = known {
-            life.legs[at].left = None;
-            life.legs.truncate(at + 1);
+        let Some(lives) = self.lives.get_mut(&key) else { return };
+        let at = |life: &Life| life.legs.iter().position(|leg| leg.version == version);
+        let Some((which, at)) =
+            lives.iter().enumerate().rev().find_map(|(which, life)| Some((which, at(life)?)))
+        else {
+            return self.check(false, || format!("{key}: a pin that never was is back"));
+        };
+        let mut life = lives.remove(which);
+        // What takes its place is known to the store from now on.
+        for other in lives.iter_mut().filter(|other| other.ended.is_none()) {
+            other.ended = Some(now);
+            leave_all(&mut other.legs, now);
         }
-        self.check(known.is_some() && !ended, || format!("{key}: a pin that was ended or never was is back"));
+        let barred = life.ended.is_some_and(|ended| ended < now) && !life.lost;
+        (life.ended, life.lost) = (None, false);
+        let leg = life.legs.remove(at);
+        leave_all(&mut life.legs, now);
+        life.legs.push(Leg { left: None, ..leg });
+        lives.push(life);
+        self.check(!barred, || format!("{key}: a pin that was ended is back"));
     }
 
     pub fn ended(&mut self, key: SessionKey, now: u64) {
         if let Some(life) = self.lives.get_mut(&key).and_then(|lives| lives.last_mut()) {
             life.ended = Some(now);
-            for leg in &mut life.legs {
-                leg.left.get_or_insert(now);
-            }
+            leave_all(&mut life.legs, now);
         }
     }
 
     /// A success is answered. `away`: the node has no store to ask.
-    pub fn answered(&mut self, key: SessionKey, version: u64, exit: &str, news: News, now: u64, away: bool) {
+    pub fn answered(
+        &mut self,
+        key: SessionKey,
+        version: u64,
+        exit: &str,
+        news: News,
+        times: Times,
+        away: bool,
+    ) {
+        let Times { now, store } = times;
         self.count(news.word());
         let lives = self.lives.entry(key).or_default();
         let found = lives.iter_mut().rev().find_map(|life| {
@@ -120,11 +169,13 @@ impl History {
             // Cut off by the loss of what the store had.
             return self.check(away, || format!("{key}: answered through {exit}, a pin that is not known"));
         };
+        // The store does not hear of it in time.
+        life.doubtful |= away;
         let leg = &mut life.legs[at];
         leg.shown = true;
         let stale = leg.left.is_some_and(|left| now > left + WINDOW);
         let right = leg.exit == exit;
-        let late = now > life.expires + 1000;
+        let late = store > life.expires + 1000;
         let twice = match news {
             News::New => {
                 life.news += 1;
@@ -136,7 +187,7 @@ impl History {
             }
             News::Held => false,
         };
-        let doubtful = life.doubtful;
+        let doubtful = life.doubtful || life.forgotten;
         self.check(right, || format!("{key}: answered through {exit}, where the pin is not"));
         self.check(!stale || away, || format!("{key}: answered through {exit} long after it had left there"));
         self.check(!late || away, || format!("{key}: answered long after its end"));
@@ -150,6 +201,12 @@ impl History {
                 life.doubtful = true;
             }
         }
+    }
+}
+
+fn leave_all(legs: &mut [Leg], now: u64) {
+    for leg in legs {
+        leg.left.get_or_insert(now);
     }
 }
 

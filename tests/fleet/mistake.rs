@@ -13,6 +13,11 @@ pub enum Mistake {
     LeaseIsIgnored,
     /// An end leaves nothing behind.
     EndsAreForgotten,
+    /// A claim leaves nothing behind of the end before it.
+    ClaimsForgetEnds,
+    /// Of two pins that the store has made and lost, the one that is told first
+    /// counts.
+    EarlierPinsCount,
     /// A lost connection changes nothing of what a node is sure of.
     EpochGoesOn,
     /// A node that hears nothing goes on by what it knows.
@@ -21,6 +26,8 @@ pub enum Mistake {
     MessagesAreLost,
     /// A reply is believed although something later was heard.
     OldRepliesAreBelieved,
+    /// A node says `new` of a pin that it has asked the store to replace.
+    OwnRepliesAreNotAwaited,
     /// A node says nothing of what the store may have lost.
     NothingIsToldAgain,
     /// The maker says `new` however late.
@@ -29,16 +36,19 @@ pub enum Mistake {
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::ErasAreIgnored,
         Self::MovesCompareNothing,
         Self::SeenIsReplaced,
         Self::LeaseIsIgnored,
         Self::EndsAreForgotten,
+        Self::ClaimsForgetEnds,
+        Self::EarlierPinsCount,
         Self::EpochGoesOn,
         Self::TrustNeverEnds,
         Self::MessagesAreLost,
         Self::OldRepliesAreBelieved,
+        Self::OwnRepliesAreNotAwaited,
         Self::NothingIsToldAgain,
         Self::OwnLeaseNeverEnds,
     ];

@@ -42,12 +42,19 @@ pub struct Node {
     pub connected: bool,
     /// Nothing passes, and nobody says so.
     pub silent: bool,
+    /// The store's clock less its own, as it last heard.
+    pub offset: i64,
+    /// The process is stopped until then.
+    pub stopped: u64,
     pub proof: u64,
     pub next_beat: u64,
     pub questions: VecDeque<Question>,
     pub incoming: VecDeque<(u64, Incoming)>,
     /// What is to be told the store.
     pub untold: BTreeSet<SessionKey>,
+    /// Pins that another one of its own had to give way to: its next success
+    /// says `moved`, whatever others have said.
+    pub gave_way: BTreeSet<(SessionKey, u64)>,
     /// Sessions whose `new` was said and not told.
     pub unsaid: Vec<(SessionKey, u64)>,
 }
@@ -61,11 +68,14 @@ impl Node {
             era: 0,
             connected: false,
             silent: false,
+            offset: 0,
+            stopped: 0,
             proof: 0,
             next_beat: 0,
             questions: VecDeque::new(),
             incoming: VecDeque::new(),
             untold: BTreeSet::new(),
+            gave_way: BTreeSet::new(),
             unsaid: Vec::new(),
         }
     }

@@ -20,6 +20,9 @@ pub struct Request {
     pub me: u64,
     pub state: State,
     pub attempts: u32,
+    /// It was dialled by what the node knew while it had no store to ask, or
+    /// before it was stopped.
+    pub away: bool,
     /// Until when it may claim, in ms.
     pub until: u64,
 }
@@ -50,13 +53,12 @@ impl World {
     /// A request has its reply.
     pub fn resume(&mut self, at: usize, said: Said, overtaken: bool) {
         let (n, key) = (self.requests[at].node, self.requests[at].key);
-        let now = self.at();
+        let now = self.reckoned(n);
         let fact = self.nodes[n].known.get(key, now, self.nodes[n].epoch);
         match said {
             Said::Claim(Claimed::Won(_)) if !overtaken => self.dial(at, fact),
             Said::Claim(Claimed::Lost(entry)) | Said::Look(Some(entry)) | Said::Repin(Moved::Lost(entry)) => {
                 self.history.count("lost a claim");
-                let believed = overtaken && self.is(Mistake::OldRepliesAreBelieved);
                 let old = Fact {
                     pin: entry.pin,
                     sure: false,
@@ -66,7 +68,6 @@ impl World {
                     untold: false,
                 };
                 match fact {
-                    _ if believed => self.dial(at, Some(old)),
                     None if overtaken => self.look(at),
                     None => self.dial(at, Some(old)),
                     fact => self.dial(at, fact),
@@ -100,7 +101,8 @@ impl World {
 
     /// There is no reply: the link is lost.
     pub fn away(&mut self, at: usize) {
-        let (n, key, now) = (self.requests[at].node, self.requests[at].key, self.at());
+        let (n, key) = (self.requests[at].node, self.requests[at].key);
+        let now = self.reckoned(n);
         let fact = self.nodes[n].known.get(key, now, 0);
         match std::mem::replace(&mut self.requests[at].state, State::Done) {
             State::Restoring(fact) => self.dial(at, Some(fact)),
@@ -118,7 +120,8 @@ impl World {
 
     /// What a request does in a moment without hearing anything.
     pub fn advance(&mut self, at: usize) {
-        let (n, key, now) = (self.requests[at].node, self.requests[at].key, self.at());
+        let (n, key) = (self.requests[at].node, self.requests[at].key);
+        let now = self.reckoned(n);
         match std::mem::replace(&mut self.requests[at].state, State::Done) {
             State::Begun => self.begin(at),
             State::Waiting(until) if self.now < until => self.requests[at].state = State::Waiting(until),
@@ -144,7 +147,8 @@ impl World {
     }
 
     fn begin(&mut self, at: usize) {
-        let (n, key, now) = (self.requests[at].node, self.requests[at].key, self.at());
+        let (n, key) = (self.requests[at].node, self.requests[at].key);
+        let now = self.reckoned(n);
         let trusted = self.nodes[n].is_trusted(self.now) || self.is(Mistake::TrustNeverEnds);
         let node = &mut self.nodes[n];
         let Some((fact, _)) = node.known.touch(key, now, node.epoch) else { return self.claim(at) };
@@ -156,9 +160,9 @@ impl World {
             return self.dial(at, Some(fact));
         }
         let me = node.me;
-        if let Some((entry, base)) = node.known.tell(key, me) {
+        if let Some(telling) = node.known.tell(key, me) {
             self.requests[at].state = State::Restoring(fact);
-            self.send(n, self.requests[at].id, key, Ask::Restore(entry, base));
+            self.send(n, self.requests[at].id, key, Ask::Restore(telling));
         }
     }
 
@@ -192,11 +196,13 @@ impl World {
         if fact.contested {
             self.history.count("met contested");
         }
+        self.requests[at].away |= !self.nodes[self.requests[at].node].connected;
         self.requests[at].state = State::Dialling(fact);
     }
 
     fn dialled(&mut self, at: usize, fact: Fact) {
-        let (n, key, now) = (self.requests[at].node, self.requests[at].key, self.at());
+        let (n, key) = (self.requests[at].node, self.requests[at].key);
+        let now = self.reckoned(n);
         let exit: usize = fact.pin.exit.id.trim_start_matches('e').parse().expect("an exit");
         if self.down[exit] {
             self.requests[at].attempts += 1;
@@ -244,6 +250,9 @@ impl World {
         }
         if fact.fresh {
             self.history.count("replaced before it was seen");
+            if !self.is(Mistake::OwnRepliesAreNotAwaited) {
+                self.nodes[n].known.replacing(key, fact.pin.version);
+            }
         }
         let mut to = fact.pin.clone();
         to.exit.id = format!("e{}", self.rng.random_range(0..EXITS)).as_str().into();
@@ -257,8 +266,13 @@ impl World {
     fn answer(&mut self, at: usize, fact: &Fact, news: News) {
         let (n, key) = (self.requests[at].node, self.requests[at].key);
         self.requests[at].state = State::Done;
-        let away = !self.nodes[n].connected;
+        let away = !self.nodes[n].connected || self.requests[at].away;
+        let own = news == News::Moved && self.nodes[n].gave_way.remove(&(key, fact.pin.version));
         self.tell(format!("node {n} answers {key:?} {} on {}", news.word(), fact.pin.exit.id));
-        self.history.answered(key, fact.pin.version, &fact.pin.exit.id, news, self.now, away);
+        self.doubt_untold(key);
+        // Of a pin that it had itself, and that gave way.
+        let counted = if own { News::Held } else { news };
+        let times = self.times();
+        self.history.answered(key, fact.pin.version, &fact.pin.exit.id, counted, times, away);
     }
 }

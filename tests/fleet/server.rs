@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use moorgate::core::pin::{News, Pin};
 use moorgate::core::pins::Only;
 use moorgate::core::session::SessionKey;
-use moorgate::core::shared::{Cell, Claimed, Entry, Moved, Notice, Restored, Stored};
+use moorgate::core::shared::{Cell, Claimed, Entry, Moved, Notice, Restored, Telling};
 use moorgate::core::time::Timestamp;
 
 use super::world::Mistake;
@@ -20,7 +20,7 @@ pub enum Ask {
     Look,
     Repin { seen: u64, only: Only, to: Pin },
     Say(u64),
-    Restore(Entry, Option<u64>),
+    Restore(Telling),
     End,
     Enter,
 }
@@ -45,6 +45,7 @@ pub enum Said {
 pub struct Server {
     pub cells: BTreeMap<SessionKey, Cell>,
     pub era: u64,
+    eras: u64,
     open_at: u64,
     at_us: u64,
 }
@@ -66,7 +67,9 @@ impl Server {
         now: Timestamp,
         mistake: Option<Mistake>,
     ) -> (Said, Option<Notice>, u64) {
-        self.at_us = (self.at_us + 1).max(now.as_ms() * 1000);
+        // Its clock may have been set back.
+        let same = self.at_us / 1000 == now.as_ms();
+        self.at_us = if same { self.at_us + 1 } else { now.as_ms() * 1000 };
         let said = self.answer(me, era, key, ask, now, mistake);
         let entry = |entry: &Entry| Some(Notice::Is(Box::new(entry.clone())));
         let notice = match &said.0 {
@@ -92,14 +95,15 @@ impl Server {
     ) -> (Said, bool) {
         if let Ask::Enter = ask {
             if self.era == 0 {
-                self.era = self.at_us;
+                self.eras += 1;
+                self.era = self.eras;
                 self.open_at = now.as_ms() + GRACE;
             }
             return (Said::Era(self.era), false);
         }
         let unknown = self.cells.get(&key).is_none_or(|cell| cell.live(now).is_none());
         if let (Ask::Claim(_), true) = (ask, unknown && mistake != Some(Mistake::ErasAreIgnored)) {
-            if era != self.era {
+            if self.era == 0 || era != self.era {
                 return (Said::WrongEra, false);
             }
             if now.as_ms() < self.open_at {
@@ -108,7 +112,12 @@ impl Server {
         }
         let cell = self.cells.entry(key).or_default();
         let said = match ask {
-            Ask::Claim(pin) => Said::Claim(cell.claim(me, pin.clone(), now)),
+            Ask::Claim(pin) => {
+                if mistake == Some(Mistake::ClaimsForgetEnds) && cell.live(now).is_none() {
+                    *cell = Cell::default();
+                }
+                Said::Claim(cell.claim(me, pin.clone(), now))
+            }
             Ask::Look => Said::Look(cell.look(me, now)),
             Ask::Repin { seen, only, to } => {
                 let live = cell.live(now).map(|entry| entry.pin.version);
@@ -121,18 +130,20 @@ impl Server {
             }
             Ask::Say(version) => {
                 // Whoever asks is taken for the owner.
-                let owner = match (mistake, &cell.0) {
-                    (Some(Mistake::LeaseIsIgnored), Some(Stored::Pin(entry))) => entry.owner,
+                let owner = match (mistake, cell.live(now)) {
+                    (Some(Mistake::LeaseIsIgnored), Some(entry)) => entry.owner,
                     _ => me,
                 };
                 let said = cell.say(owner, *version, now);
                 return (Said::Say(said.map(|(news, _)| news)), said.is_some_and(|(_, heard)| heard));
             }
-            Ask::Restore(mine, base) => {
+            Ask::Restore(mine) => {
                 if mistake == Some(Mistake::EndsAreForgotten) && cell.live(now).is_none() {
-                    cell.0 = None;
+                    *cell = Cell::default();
                 }
-                Said::Restore(cell.restore(mine.clone(), *base, now))
+                let mut mine = mine.clone();
+                mine.alone |= mistake == Some(Mistake::EarlierPinsCount);
+                Said::Restore(cell.restore(mine, now))
             }
             Ask::End => Said::End(cell.end(now)),
             Ask::Enter => Said::Era(self.era),

@@ -3,21 +3,22 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use moorgate::core::pin::{ExitName, Pin, Variant};
+use moorgate::core::pin::{ExitName, News, Pin, Variant};
+use moorgate::core::pins::Only;
 use moorgate::core::session::{Filter, SessionId, SessionKey};
-use moorgate::core::shared::{Claimed, Moved, Notice, Restored};
+use moorgate::core::shared::{Claimed, Moved, Notice, Restored, Told};
 use moorgate::core::time::Timestamp;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-use super::history::History;
+use super::history::{History, Times};
 pub use super::mistake::Mistake;
 use super::node::{BEAT, Incoming, LIMIT, Node, Question};
 use super::request::{Request, State};
 use super::server::{Ask, Said, Server};
 
-const NODES: usize = 3;
-pub const SESSIONS: usize = 5;
+pub const NODES: usize = 3;
+pub const SESSIONS: usize = 3;
 pub const EXITS: usize = 4;
 /// A claim that has to wait waits so long at most, in ms.
 const PATIENCE: u64 = 1500;
@@ -44,6 +45,10 @@ pub fn run(seed: u64, steps: u64, mistake: Option<Mistake>) -> Result<BTreeMap<&
 pub struct World {
     pub rng: StdRng,
     pub now: u64,
+    /// The store's clock less `now`.
+    pub skew: i64,
+    /// When the store's clock was last set forward, and by how much.
+    pub stepped: (u64, u64),
     pub server: Server,
     pub nodes: Vec<Node>,
     pub since: Vec<u64>,
@@ -62,6 +67,8 @@ impl World {
         Self {
             rng,
             now: 1_000_000,
+            skew: 0,
+            stepped: (0, 0),
             server: Server::default(),
             nodes,
             since: vec![0; NODES],
@@ -82,8 +89,20 @@ impl World {
         self.story.push(format!("{} {what}", self.now - 1_000_000));
     }
 
-    pub fn at(&self) -> Timestamp {
-        Timestamp::from_ms(self.now)
+    /// What the store's clock says.
+    pub fn store_time(&self) -> Timestamp {
+        Timestamp::from_ms(self.now.saturating_add_signed(self.skew))
+    }
+
+    /// The store's time, as a node reckons it.
+    pub fn reckoned(&self, n: usize) -> Timestamp {
+        Timestamp::from_ms(self.now.saturating_add_signed(self.nodes[n].offset))
+    }
+
+    pub fn times(&self) -> Times {
+        // A step that no node need have noticed yet.
+        let late = if self.now < self.stepped.0 + 2000 { self.stepped.1 } else { 0 };
+        Times { now: self.now, store: self.store_time().as_ms().saturating_sub(late) }
     }
 
     fn step(&mut self) {
@@ -97,10 +116,13 @@ impl World {
             256..=262 => self.cut(),
             263..=267 => self.hush(),
             268..=270 => self.kill(),
+            291..=292 => self.stop(),
+            293 if self.rng.random_ratio(1, 3) => self.step_clock(),
             271..=272 => {
                 self.history.count("the store was emptied");
                 self.tell("the store is emptied".into());
                 self.server.empty();
+                self.history.lost();
             }
             273..=290 => {
                 let exit = self.rng.random_range(0..EXITS);
@@ -109,10 +131,14 @@ impl World {
             _ => {}
         }
         for n in 0..NODES {
-            self.live(n);
+            if self.runs(n) {
+                self.live(n);
+            }
         }
         for at in 0..self.requests.len() {
-            self.advance(at);
+            if self.runs(self.requests[at].node) {
+                self.advance(at);
+            }
         }
         self.requests.retain(|request| !matches!(request.state, State::Done));
     }
@@ -127,72 +153,11 @@ impl World {
             me: self.nodes[node].me,
             state: State::Begun,
             attempts: 0,
+            away: false,
             until: self.now + PATIENCE,
         };
         self.next += 1;
         self.requests.push(request);
-    }
-
-    fn end_one(&mut self) {
-        let (n, key) = (self.rng.random_range(0..NODES), pin(self.rng.random_range(0..SESSIONS), 0).key());
-        self.send(n, 0, key, Ask::End);
-    }
-
-    /// A node's link is lost, and both sides know.
-    fn cut(&mut self) {
-        let n = self.rng.random_range(0..NODES);
-        if self.nodes[n].connected {
-            self.history.count("a link cut");
-            self.lose(n);
-        }
-    }
-
-    /// Nothing passes on a node's link any more.
-    fn hush(&mut self) {
-        let n = self.rng.random_range(0..NODES);
-        if self.nodes[n].connected && !self.nodes[n].silent {
-            self.history.count("a link silent");
-            self.tell(format!("node {n} hears nothing more"));
-            self.nodes[n].silent = true;
-        }
-    }
-
-    fn kill(&mut self) {
-        let n = self.rng.random_range(0..NODES);
-        self.history.count("a kill");
-        self.tell(format!("node {n} dies"));
-        let untold: Vec<_> = self.nodes[n].unsaid.iter().map(|(key, _)| *key).collect();
-        self.history.doubt(untold.into_iter());
-        self.nodes[n] = Node::new(self.rng.random());
-        for request in &mut self.requests {
-            if request.node == n {
-                request.state = State::Done;
-            }
-        }
-    }
-
-    /// The connection of a node is gone; some of what it asked was done.
-    fn lose(&mut self, n: usize) {
-        self.tell(format!("node {n} loses its link"));
-        if !self.nodes[n].silent {
-            for _ in 0..self.rng.random_range(0..3) {
-                self.serve(n);
-            }
-        }
-        let untold: Vec<_> = self.nodes[n].unsaid.drain(..).map(|(key, _)| key).collect();
-        self.history.doubt(untold.into_iter());
-        let node = &mut self.nodes[n];
-        (node.connected, node.silent) = (false, false);
-        node.questions.clear();
-        node.incoming.clear();
-        if self.mistake != Some(Mistake::EpochGoesOn) {
-            node.epoch += 1;
-        }
-        for at in 0..self.requests.len() {
-            if self.requests[at].node == n {
-                self.away(at);
-            }
-        }
     }
 
     /// What a node, its link and the store do in a moment.
@@ -214,9 +179,9 @@ impl World {
         let untold: Vec<_> = std::mem::take(&mut self.nodes[n].untold).into_iter().collect();
         for key in untold {
             let me = self.nodes[n].me;
-            if let Some((entry, base)) = self.nodes[n].known.tell(key, me) {
+            if let Some(telling) = self.nodes[n].known.tell(key, me) {
                 self.history.count("told again");
-                self.send(n, 0, key, Ask::Restore(entry, base));
+                self.send(n, 0, key, Ask::Restore(telling));
             }
         }
         if self.nodes[n].silent {
@@ -232,13 +197,15 @@ impl World {
                 self.hear(n);
             }
         }
-        let at = self.at();
+        let at = self.reckoned(n);
         self.nodes[n].known.sweep(at).for_each(drop);
     }
 
     fn connect(&mut self, n: usize) {
         self.since[n] = self.now;
         let node = &mut self.nodes[n];
+        // It asks for the era, and so for the time, before anything else.
+        node.offset = self.skew;
         (node.connected, node.proof, node.next_beat) = (true, self.now, self.now + BEAT);
         if self.mistake != Some(Mistake::EpochGoesOn) {
             node.epoch += 1;
@@ -259,21 +226,36 @@ impl World {
     }
 
     /// The store takes the next question of a node.
-    fn serve(&mut self, n: usize) {
+    pub fn serve(&mut self, n: usize) {
         let Some(question) = self.nodes[n].questions.pop_front() else { return };
         let Question { request, key, ask, era, epoch, sent } = question;
-        let (me, now) = (self.nodes[n].me, self.at());
-        let in_touch = self.nodes.iter().zip(&self.since).any(|(node, since)| {
-            let knows = node.known.get(key, now, 0).is_some_and(|fact| {
-                let lives = self.history.lives.get(&key).and_then(|lives| lives.last());
-                lives.and_then(|life| life.legs.last()).is_some_and(|leg| leg.version == fact.pin.version)
+        let (me, now) = (self.nodes[n].me, self.store_time());
+        // A clock that is set forward ends the time in which nodes tell.
+        let is_slewed = self.now > self.stepped.0 + 2000;
+        let in_touch = is_slewed
+            && self.nodes.iter().zip(&self.since).any(|(node, since)| {
+                let knows = node.known.get(key, now, 0).is_some_and(|fact| {
+                    let lives = self.history.lives.get(&key).and_then(|lives| lives.last());
+                    lives.and_then(|life| life.legs.last()).is_some_and(|leg| leg.version == fact.pin.version)
+                });
+                let since = node.stopped.max(*since);
+                node.connected && !node.silent && self.now > since + 1500 && knows
             });
-            node.connected && !node.silent && self.now - since > 1500 && knows
-        });
         let (said, notice, at_us) = self.server.step(me, era, key, &ask, now, self.mistake);
+        if let (Ask::Restore(mine), Said::Restore(Restored::Other(other))) = (&ask, &said) {
+            let later = !mine.alone && mine.entry.pin.made > other.pin.made;
+            self.history
+                .check(!later, || format!("{key}: a pin stays that had ended before another was made"));
+        }
+        if let (Ask::Repin { only: Only::Fresh, .. }, Said::Repin(Moved::Done(now))) = (&ask, &said) {
+            self.history.check(now.unseen, || format!("{key}: moved at one failure although it was seen"));
+        }
         match &said {
-            Said::Claim(Claimed::Won(entry)) => self.history.made(key, entry, self.now, in_touch),
-            Said::Repin(Moved::Done(entry)) => self.history.moved(key, entry, self.now, entry.unseen),
+            Said::Claim(Claimed::Won(entry)) => self.history.made(key, entry, self.times(), in_touch),
+            Said::Repin(Moved::Done(entry)) => {
+                self.doubt_untold(key);
+                self.history.moved(key, entry, self.now, entry.unseen);
+            }
             Said::Restore(Restored::Written(entry)) => self.history.back(key, entry, self.now),
             Said::End(Some(_)) => {
                 self.history.count("ended");
@@ -297,15 +279,23 @@ impl World {
         self.nodes[n].incoming.push_back((self.now, reply));
     }
 
-    /// A node takes the next that came.
+    /// A node takes the next that came. A reply goes to the task that asked,
+    /// which may get to run only when what came behind it was taken already.
     fn hear(&mut self, n: usize) {
-        let Some((_, incoming)) = self.nodes[n].incoming.pop_front() else { return };
+        let incoming = &mut self.nodes[n].incoming;
+        let replies = incoming.iter().take_while(|(_, one)| matches!(one, Incoming::Reply { .. })).count();
+        let last = replies.min(incoming.len().saturating_sub(1));
+        let at = self.rng.random_range(0..=last) * usize::from(self.rng.random_ratio(1, 2));
+        let Some((_, incoming)) = incoming.remove(at) else { return };
         match incoming {
             Incoming::Notice { key, notice, at_us } => {
                 let node = &mut self.nodes[n];
                 let (me, told) = (node.me, node.told(at_us, node.epoch, self.now));
-                let _ = node.known.hear(key, &notice, me, told);
-                if matches!(notice, Notice::Is(_)) {
+                let changed = node.known.hear(key, &notice, me, told);
+                if let Notice::Is(entry) = notice {
+                    if changed.gave_way {
+                        node.gave_way.insert((key, entry.pin.version));
+                    }
                     self.history.count("heard of a change");
                 }
             }
@@ -322,8 +312,8 @@ impl World {
         n: usize,
         request: u64,
         key: SessionKey,
-        said: Said,
-        told: moorgate::core::shared::Told,
+        mut said: Said,
+        told: Told,
         sent: u64,
         asked: Ask,
     ) {
@@ -331,9 +321,14 @@ impl World {
         let at = self.requests.iter().position(|one| one.id == request && one.node == n && one.me == me);
         let node = &mut self.nodes[n];
         let mut overtaken = false;
-        match &said {
+        match &mut said {
             Said::Era(era) => {
                 node.proof = node.proof.max(sent);
+                // Small differences are the way's.
+                let offset = (told.at_us / 1000).cast_signed() - ((sent + self.now) / 2).cast_signed();
+                if node.offset.abs_diff(offset) > (self.now - sent) / 2 + 2 {
+                    node.offset = offset;
+                }
                 let before = std::mem::replace(&mut node.era, *era);
                 if before != *era && before != 0 && self.mistake != Some(Mistake::NothingIsToldAgain) {
                     node.epoch += 1;
@@ -344,15 +339,27 @@ impl World {
             | Said::Look(Some(entry))
             | Said::Repin(Moved::Done(entry) | Moved::Lost(entry))
             | Said::Restore(Restored::Same(entry) | Restored::Other(entry)) => {
-                overtaken = node.known.learn(key, entry, me, told).overtaken;
+                let changed = node.known.learn(key, entry, me, told);
+                overtaken = changed.overtaken;
+                let believes = self.mistake == Some(Mistake::OldRepliesAreBelieved);
+                for late_us in [1000, 10_000, 100_000].into_iter().filter(|_| believes) {
+                    if overtaken {
+                        let late = Told { at_us: told.at_us + late_us, ..told };
+                        overtaken = node.known.learn(key, entry, me, late).overtaken;
+                    }
+                }
+                if changed.gave_way {
+                    node.gave_way.insert((key, entry.pin.version));
+                }
             }
             Said::Restore(Restored::Written(entry)) => node.known.told(key, entry.pin.version, told),
             Said::Repin(Moved::Gone) | Said::Restore(Restored::Ended) | Said::End(_) => {
                 let _ = node.known.lose(key, told);
             }
-            Said::Say(_) => {
+            Said::Say(news) => {
                 if let Ask::Say(version) = asked {
-                    node.known.said(key, version);
+                    let says = news.unwrap_or(News::Held);
+                    *news = news.map(|_| node.known.said(key, version, says));
                     node.known.heard_of(key, version);
                 }
             }

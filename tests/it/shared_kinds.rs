@@ -8,45 +8,18 @@ use rustix::process::Signal;
 
 use crate::harness::redis::Redis;
 use crate::harness::request::Ask;
-use crate::harness::{Answer, Gateway, Origin, PATIENCE, Setup, eventually};
+use crate::harness::{Answer, Gateway, Origin, PATIENCE, Setup, eventually, operator};
 
 fn ask(gateway: &Gateway, origin: &Origin, session: &str) -> Answer {
     gateway.get(&format!("acme-session-{session}-ttl-1h"), &origin.url("/ip"))
 }
 
 /// What an ACL user needs, as `docs/shared-store.md` says.
-const RIGHTS: [&str; 30] = [
-    "~moorgate:*",
-    "&moorgate:*",
-    "+@connection",
-    "+subscribe",
-    "+publish",
-    "+info",
-    "+role",
-    "+eval",
-    "+evalsha",
-    "+script|load",
-    "+time",
-    "+get",
-    "+mget",
-    "+set",
-    "+del",
-    "+scan",
-    "+incrby",
-    "+pexpireat",
-    "+pexpire",
-    "+zadd",
-    "+zrem",
-    "+zcard",
-    "+zscore",
-    "+zrange",
-    "+zremrangebyscore",
-    "+hincrby",
-    "+hget",
-    "+cluster|slots",
-    "+cluster|shards",
-    "+cluster|myid",
-];
+fn rights() -> Vec<&'static str> {
+    let text = include_str!("../../docs/shared-store.md");
+    let (_, text) = text.split_once("An ACL user needs\n\n").expect("the paragraph");
+    text.lines().take_while(|line| line.starts_with("    ")).flat_map(str::split_whitespace).collect()
+}
 
 #[test]
 fn over_tls_with_an_acl_user() {
@@ -81,12 +54,20 @@ fn over_tls_with_an_acl_user() {
         "no",
     ]);
     let mut user = vec!["ACL", "SETUSER", "moor", "reset", "on", ">p@ss:w/rd"];
-    user.extend(RIGHTS);
+    user.extend(rights());
     redis.ask::<()>(&user);
 
     let at = |host: &str, login: &str| format!("rediss://{login}@{host}:{tls_port}?ca=ca.pem");
-    let setup =
-        |url: String| Setup::addresses(8).file("ca.pem", ca_pem.clone()).config("sessions.store", url);
+    let setup = |url: String| {
+        // All that is counted at the store, so that all its steps are asked for.
+        let exits = serde_json::json!(["127.1.9.0/24"]);
+        let limits = serde_json::json!({ "sessions": 500, "bytes_per_day": "1GB" });
+        Setup::new(exits)
+            .pool("max_sessions", 200)
+            .config("users.0.limits", limits)
+            .file("ca.pem", ca_pem.clone())
+            .config("sessions.store", url)
+    };
     let gateways: Vec<_> = (0..2).map(|_| setup(at("localhost", "moor:p%40ss%3Aw%2Frd")).start()).collect();
     let origin = Origin::start();
     for n in 0..20 {
@@ -94,6 +75,13 @@ fn over_tls_with_an_acl_user() {
         let held = ask(&gateways[1], &origin, &format!("s{n}")).ok();
         assert_eq!((made.news(), held.news(), held.exit()), ("new", "held", made.exit()));
     }
+    // Moved, extended, ended: every step is asked for.
+    let key = operator::session(&gateways[0], "s0")["key"].as_str().expect("a key").to_owned();
+    let path = format!("/v1/sessions/{key}");
+    operator::act(&gateways[1], "POST", &format!("{path}/move"));
+    operator::tell(&gateways[0], &format!("{path}/extend"), &serde_json::json!({ "ttl": "5h" })).ok();
+    operator::act(&gateways[1], "DELETE", &path);
+    assert_eq!(gateways[0].get("acme-session-idle-idle-1h", &origin.url("/ip")).ok().news(), "new");
     let used: String = redis.ask(&["CLIENT", "LIST"]);
     assert_eq!(
         used.lines().filter(|line| line.contains("user=moor")).count(),
@@ -149,11 +137,9 @@ fn behind_sentinels_a_failover_is_followed() {
     assert!(start.elapsed() < Duration::from_secs(15));
     for (n, exit) in made.iter().chain(&late).enumerate() {
         let held = ask(&gateways[1], &origin, &format!("s{n}")).ok();
-        assert_eq!(
-            (held.news(), held.exit()),
-            ("held", exit.clone()),
-            "s{n}: what the replica lacked was told again"
-        );
+        assert_eq!(held.exit(), *exit, "s{n}: what the replica lacked was told again");
+        // It may have lacked no more than that `new` was said of the last.
+        assert!(held.news() == "held" || n >= made.len(), "s{n}: {}", held.news());
     }
 }
 
@@ -164,6 +150,7 @@ fn in_a_cluster_sessions_are_spread_and_agree() {
     let url = format!("redis-cluster://{}", hosts.join(","));
     let setup = Setup::addresses(8)
         .pool("max_sessions", 200)
+        .config("users.0.limits", serde_json::json!({ "sessions": 500, "bytes_per_day": "1GB" }))
         .config("sessions.store", &*url)
         .env("MOORGATE_LOG", "info,moorgate::store=debug");
     let gateways: Vec<_> = (0..2).map(|_| setup.clone().start()).collect();

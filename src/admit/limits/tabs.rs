@@ -62,7 +62,7 @@ impl Tabs {
     }
 
     /// Bytes of a day that this node has not counted itself: from before its
-    /// start.
+    /// start, or of other gateways.
     pub(crate) fn add(&self, moved: &DayBytes, now: Timestamp) {
         for (user, bytes) in &moved.users {
             self.of(user).add(Day(moved.day), *bytes, now);
@@ -73,6 +73,12 @@ impl Tabs {
     pub(crate) fn moved(&self, now: Timestamp) -> DayBytes {
         let moved = self.in_use(now).into_iter().filter(|(_, used)| used.bytes_today > 0);
         DayBytes { day: Day::of(now).0, users: moved.map(|(user, used)| (user, used.bytes_today)).collect() }
+    }
+
+    /// The same of every user, also of those that have moved nothing.
+    pub(crate) fn day(&self, now: Timestamp) -> DayBytes {
+        let users = self.in_use(now).into_iter().map(|(user, used)| (user, used.bytes_today));
+        DayBytes { day: Day::of(now).0, users: users.collect() }
     }
 
     /// What each user uses.

@@ -123,3 +123,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_stretch_differs_in_its_last_bits_alone() {
+    let check = |net: &str, address: &str, expected| {
+        let addresses = Addresses::of(net.parse().unwrap());
+        assert_eq!(addresses.around(address.parse().unwrap()), expected, "{net} {address}");
+    };
+    check("192.0.2.0/28", "192.0.2.9", Some((0xc000_0201, 14)));
+    check("192.0.2.0/31", "192.0.2.1", Some((0xc000_0200, 2)));
+    check("0.0.0.0/0", "192.0.2.1", Some((1, (1 << 32) - 2)));
+    check("2001:db8::/64", "2001:db8::9", Some((1, (1 << 32) - 1)));
+    check("2001:db8::/64", "2001:db8::1:0:9", Some((0, 1 << 32)));
+    check("2001:db8::f000:0/112", "2001:db8::f000:9", Some((0xf000_0001, 65_535)));
+    check("::/0", "ffff::1", Some((0, 1 << 32)));
+    check("192.0.2.0/28", "192.0.2.0", None);
+    check("192.0.2.0/28", "2001:db8::9", None);
+}

@@ -9,6 +9,9 @@ use crate::core::pin::{News, Pin};
 use crate::core::pins::Only;
 use crate::core::time::{Timestamp, Ttl};
 
+/// The owner of a pin that a node tells and has not made.
+pub(super) const NOBODY: u64 = 0;
+
 /// A pin as the store keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -58,7 +61,13 @@ pub enum Stored {
 
 /// What stands under one key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Cell(pub Option<Stored>);
+pub struct Cell {
+    stored: Option<Stored>,
+    /// When the key goes. Never sooner than it would have: what follows a pin
+    /// that was ended bars, for as long as that would have lived, whoever
+    /// missed its end.
+    goes: Timestamp,
+}
 
 /// How a claim ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +89,18 @@ pub enum Moved {
     Gone,
 }
 
+/// What a node tells of a pin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Telling {
+    /// The pin, and what was said of it.
+    pub entry: Entry,
+    /// The version that the node moved it away from while it could not reach
+    /// the store.
+    pub base: Option<u64>,
+    /// The node has made or moved it without the store.
+    pub alone: bool,
+}
+
 /// What came of a node's telling what it knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Restored {
@@ -94,23 +115,48 @@ pub enum Restored {
 }
 
 impl Cell {
+    /// What stands under the key.
+    pub fn stored(&self, now: Timestamp) -> Option<&Stored> {
+        self.stored.as_ref().filter(|_| now < self.goes)
+    }
+
     /// The live pin.
     pub fn live(&self, now: Timestamp) -> Option<&Entry> {
-        match &self.0 {
+        match &self.stored {
             Some(Stored::Pin(entry)) if entry.pin.lives(now) => Some(entry),
             _ => None,
         }
     }
 
     fn live_mut(&mut self, now: Timestamp) -> Option<&mut Entry> {
-        match &mut self.0 {
+        match &mut self.stored {
             Some(Stored::Pin(entry)) if entry.pin.lives(now) => Some(entry),
             _ => None,
         }
     }
 
-    fn was_ended(&self, now: Timestamp) -> bool {
-        matches!(self.0, Some(Stored::Ended { until }) if now < until)
+    /// Keeps the key for as long as its live pin.
+    fn keep(&mut self, now: Timestamp) {
+        if let Some(ends) = self.live(now).map(|entry| entry.pin.ends()) {
+            self.goes = self.goes.max(ends);
+        }
+    }
+
+    fn put(&mut self, entry: Entry, now: Timestamp) {
+        if now >= self.goes {
+            self.goes = Timestamp::default();
+        }
+        self.goes = self.goes.max(entry.pin.ends());
+        self.stored = Some(Stored::Pin(entry));
+    }
+
+    /// Whether a pin made then ended before something else was here.
+    fn bars(&self, made: Timestamp, now: Timestamp) -> bool {
+        match self.stored(now) {
+            Some(Stored::Ended { until }) => now < *until,
+            Some(Stored::Pin(entry)) => !entry.pin.lives(now) && made < entry.pin.made,
+            None => false,
+        }
     }
 
     /// The live pin, for a node that may not know it yet.
@@ -126,7 +172,7 @@ impl Cell {
             return Claimed::Lost(entry);
         }
         let entry = Entry::made(pin.made_at(now), me);
-        self.0 = Some(Stored::Pin(entry.clone()));
+        self.put(entry.clone(), now);
         Claimed::Won(entry)
     }
 
@@ -164,6 +210,7 @@ impl Cell {
         if let Some(entry) = self.live_mut(now).filter(|entry| entry.pin.version == version) {
             entry.pin.used = entry.pin.used.max(used);
         }
+        self.keep(now);
     }
 
     /// The pin lasts until then at least if its version is still `seen`, but
@@ -175,21 +222,24 @@ impl Cell {
         }
         let longest = entry.pin.made.plus(Ttl::MAX.as_duration());
         entry.pin.expires = entry.pin.expires.max(expires.min(longest));
-        Moved::Done(entry.clone())
+        let done = Moved::Done(entry.clone());
+        self.keep(now);
+        done
     }
 
     /// Ends the pin.
     pub fn end(&mut self, now: Timestamp) -> Option<Entry> {
         let entry = self.live(now)?.clone();
-        self.0 = Some(Stored::Ended { until: entry.pin.expires });
+        self.goes = self.goes.max(entry.pin.expires);
+        self.stored = Some(Stored::Ended { until: self.goes });
         Some(entry)
     }
 
     /// What a node knows of the pin: for the store to say whether it is still
-    /// so, or to have it again after it lost it. `base`: the version that the
-    /// node moved it away from while it could not reach the store.
-    pub fn restore(&mut self, mine: Entry, base: Option<u64>, now: Timestamp) -> Restored {
-        if self.was_ended(now) {
+    /// so, or to have it again after it lost it.
+    pub fn restore(&mut self, telling: Telling, now: Timestamp) -> Restored {
+        let Telling { entry: mut mine, base, alone } = telling;
+        if self.bars(mine.pin.made, now) {
             return Restored::Ended;
         }
         if let Some(entry) = self.live_mut(now) {
@@ -198,9 +248,18 @@ impl Cell {
                 // What was said and seen, the store may have missed.
                 entry.unseen &= mine.unseen;
                 entry.unsaid &= mine.unsaid;
-                return Restored::Same(entry.clone());
+                let same = Restored::Same(entry.clone());
+                self.keep(now);
+                return same;
             }
-            let older = entry.pin.made == mine.pin.made && entry.pin.moves < mine.pin.moves;
+            // Of one life the pin that was moved more often is the later one; of
+            // two that the store has made, the one made later: the other had
+            // ended by then, and a node that missed it told it first after a
+            // loss.
+            let older = match entry.pin.made == mine.pin.made {
+                true => entry.pin.moves < mine.pin.moves,
+                false => !alone && entry.pin.made < mine.pin.made,
+            };
             if base != Some(entry.pin.version) && !older {
                 return Restored::Other(entry.clone());
             }
@@ -208,7 +267,9 @@ impl Cell {
         if !mine.pin.lives(now) {
             return Restored::Ended;
         }
-        self.0 = Some(Stored::Pin(mine.clone()));
+        // Others may have shown it, of which the store would have known.
+        mine.unseen &= mine.owner != NOBODY && now < mine.pin.made.plus(LEASE);
+        self.put(mine.clone(), now);
         Restored::Written(mine)
     }
 }

@@ -15,7 +15,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use super::OWN_LEASE;
-use super::cell::Entry;
+use super::cell::{Entry, NOBODY, Telling};
 use super::fact::{ALONE, ASK, BITS, CONTESTED, Fact, UNTOLD, fact};
 use crate::core::pin::{News, Pin};
 use crate::core::pins::{Claimed, Held, Only, Pins, Repinned};
@@ -137,7 +137,7 @@ impl Known {
     pub fn learn(&mut self, key: SessionKey, entry: &Entry, me: u64, told: Told) -> Changed {
         let version = entry.pin.version;
         if !self.hears(key, Some(version), told) {
-            return Changed { overtaken: true, ..Changed::default() };
+            return Changed { overtaken: true, ..self.doubt(key) };
         }
         let epoch = told.epoch;
         let known = self.pins.get(key, Timestamp::default());
@@ -147,13 +147,14 @@ impl Known {
         if gives_way {
             news = News::Moved;
         }
-        let mut bits = 0;
+        // Another question of this node's may be under way that replaces it.
+        let mut bits = same.filter(|_| news == News::New).map_or(0, |known| known.record & ASK);
         if entry.unsaid && news == News::Held {
-            match entry.owner == me && !entry.moved {
-                true if same.is_none() => news = News::New,
-                // Said, and the store has not heard of it yet.
-                true => bits |= UNTOLD,
-                false => bits |= ASK,
+            match same {
+                // Said, and the store has not heard of it yet, or no more.
+                Some(known) if known.record & ASK == 0 => bits |= UNTOLD,
+                None if entry.owner == me && !entry.moved => news = News::New,
+                _ => bits |= ASK,
             }
         }
         if entry.unseen && entry.owner != me {
@@ -175,7 +176,10 @@ impl Known {
 
     /// The store has no pin of this key, it said in reply to a question.
     pub fn lose(&mut self, key: SessionKey, told: Told) -> Changed {
-        if self.hears(key, None, told) { self.forget(key) } else { Changed::default() }
+        match self.hears(key, None, told) {
+            true => self.forget(key),
+            false => self.doubt(key),
+        }
     }
 
     /// A message of the store. One that was sent before the last that was
@@ -192,10 +196,8 @@ impl Known {
         };
         let of_key = |heard: &&Heard| heard.key == key && heard.is_of_now(told);
         if self.lately.iter().rev().find(of_key).is_some_and(|heard| heard.told.at_us >= told.at_us) {
-            if version != Some(known.pin.version) {
-                self.pins.wrote(key, known.record & ((1 << BITS) - 1));
-            }
-            return Changed::default();
+            let same = version == Some(known.pin.version);
+            return if same { Changed::default() } else { self.doubt(key) };
         }
         match notice {
             Notice::Ended => {
@@ -205,10 +207,8 @@ impl Known {
             Notice::Is(entry) => {
                 let changed = self.learn(key, entry, me, told);
                 // A pin that was unsure stays so: what else was missed?
-                if known.record >> BITS != told.epoch
-                    && let Some(now) = self.pins.get(key, Timestamp::default())
-                {
-                    self.pins.wrote(key, now.record & ((1 << BITS) - 1));
+                if known.record >> BITS != told.epoch {
+                    let _ = self.doubt(key);
                 }
                 changed
             }
@@ -253,20 +253,20 @@ impl Known {
         }
     }
 
-    /// What this node has to tell the store of a pin, and the version that it
-    /// moved it away from alone.
-    pub fn tell(&self, key: SessionKey, me: u64) -> Option<(Entry, Option<u64>)> {
+    /// What this node has to tell the store of a pin.
+    pub fn tell(&self, key: SessionKey, me: u64) -> Option<Telling> {
         let held = self.pins.get(key, Timestamp::default())?;
-        let mine = held.news != News::Held;
+        let (mine, alone) = (held.news != News::Held, held.record & ALONE != 0);
         let entry = Entry {
-            owner: me,
+            owner: if mine { me } else { NOBODY },
             unseen: held.news == News::New || held.record & CONTESTED != 0,
             unsaid: mine || held.record & ASK != 0,
-            moved: held.news == News::Moved,
+            // A move that counts owes `moved`, whoever made it.
+            moved: held.news == News::Moved || held.news == News::Held && held.pin.moves > 0,
             contested: false,
             pin: held.pin,
         };
-        Some((entry, self.bases.get(&key).copied()))
+        Some(Telling { entry, base: self.bases.get(&key).copied(), alone })
     }
 
     /// The store has taken what it was told.
@@ -286,20 +286,38 @@ impl Known {
         let Some(held) = known.filter(|held| held.pin.version == version) else { return Announce::Gone };
         let alone = held.record & ALONE != 0;
         let leased = now < held.pin.made.plus(OWN_LEASE);
-        let news = match held.news {
-            News::Held if held.record & ASK != 0 => {
-                let held = Announce::Say { news: News::Held, tell: false };
-                return if away { held } else { Announce::Ask };
-            }
-            News::New if !alone && !leased && !away => return Announce::Ask,
-            news => news,
+        let asks = match held.news {
+            News::Held => held.record & ASK != 0,
+            // Others may have said it by now, or it may be another pin.
+            News::New => !alone && (!leased || held.record & ASK != 0),
+            // The store has to know that it is seen.
+            News::Moved => !alone && held.record & CONTESTED != 0,
         };
-        self.said(key, version);
+        if asks && !away {
+            return Announce::Ask;
+        }
+        if asks {
+            // Whose the first success is, remains to be asked; it is seen.
+            let record = held.record & !CONTESTED | ASK;
+            self.pins.set(key, Some(&Held { news: News::Held, record, ..held }));
+            return Announce::Say { news: News::Held, tell: false };
+        }
+        let news = held.news;
+        self.said(key, version, news);
         let tell = news == News::New && !alone;
         if tell {
             self.pins.wrote(key, held.record & !(ASK | CONTESTED) | UNTOLD);
         }
         Announce::Say { news, tell }
+    }
+
+    /// The store is asked to replace this version, which nobody has seen, by
+    /// another. Until it has answered, a success through it asks.
+    pub fn replacing(&mut self, key: SessionKey, version: u64) {
+        let known = self.pins.get(key, Timestamp::default());
+        if let Some(held) = known.filter(|held| held.pin.version == version) {
+            self.pins.wrote(key, held.record | ASK);
+        }
     }
 
     /// The store has heard that `new` was said of this version.
@@ -310,14 +328,15 @@ impl Known {
         }
     }
 
-    /// What was owed is said.
-    pub fn said(&mut self, key: SessionKey, version: u64) {
-        if let Some(held) =
-            self.pins.get(key, Timestamp::default()).filter(|held| held.pin.version == version)
-        {
-            let record = held.record & !(ASK | CONTESTED);
-            self.pins.set(key, Some(&Held { news: News::Held, record, ..held }));
-        }
+    /// What was owed is said: what the store says, or, where that owes nothing,
+    /// that the session was moved, if this node's pin gave way to it.
+    pub fn said(&mut self, key: SessionKey, version: u64, store_says: News) -> News {
+        let known = self.pins.get(key, Timestamp::default());
+        let Some(held) = known.filter(|held| held.pin.version == version) else { return store_says };
+        let record = held.record & !(ASK | CONTESTED);
+        let news = if held.news == News::Moved { News::Moved } else { News::Held };
+        self.pins.set(key, Some(&Held { news: News::Held, record, ..held }));
+        if store_says == News::Held { news } else { store_says }
     }
 
     /// Takes out what has ended, as [`Pins::sweep`].
@@ -331,6 +350,14 @@ impl Known {
     /// Panics unless everything agrees. For tests.
     pub fn check_invariants(&self) {
         self.pins.check_invariants();
+    }
+
+    /// What is known of the key is to be asked about; nothing else changes.
+    fn doubt(&mut self, key: SessionKey) -> Changed {
+        if let Some(held) = self.pins.get(key, Timestamp::default()) {
+            self.pins.wrote(key, held.record & ((1 << BITS) - 1));
+        }
+        Changed::default()
     }
 
     fn put(&mut self, key: SessionKey, pin: Pin, news: News, record: u64) -> Changed {

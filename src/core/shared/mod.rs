@@ -15,7 +15,7 @@ mod known;
 use std::time::Duration;
 
 pub use self::address::{Address, Host, Kind};
-pub use self::cell::{Cell, Claimed, Entry, Moved, Restored, Stored};
+pub use self::cell::{Cell, Claimed, Entry, Moved, Restored, Stored, Telling};
 pub use self::fact::Fact;
 pub use self::known::{Announce, Changed, Known, Notice, Told};
 

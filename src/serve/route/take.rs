@@ -1,21 +1,24 @@
 //! The room that a pin takes on an exit.
 //!
-//! Owns: that it is reserved on all gateways before the pin is proposed, and
-//! settled once the store has decided.
+//! Owns: that it is taken on all gateways together: with the pin, or, where a
+//! pin moves, before; and what is done where other gateways have filled an
+//! exit since its pins were counted.
 //! Must not know: which exit a session should have.
 
 use super::{Leg, Route};
 use crate::core::code::Code;
+use crate::core::exit::Via;
 use crate::core::fault::Fault;
-use crate::core::pin::Pin;
+use crate::core::pin::{ExitName, Pin};
+use crate::core::prefix::Addresses;
 use crate::state::{NewPin, NoExit, Pick};
-use crate::store::{Claim, Reserved};
+use crate::store::{Claim, Demand, Reserved};
 
-/// So many exits, or addresses of a prefix, are tried that other gateways have
-/// taken.
-const MOST_FULL: u32 = 8;
+/// So many exits are tried that other gateways have filled. Each is known to
+/// be full then, until it is counted again.
+pub(super) const MOST_FULL: u32 = 32;
 
-/// An exit for a pin, with room on it.
+/// An exit for a pin that moves, with room on it.
 pub(super) struct Taken {
     pub(super) pick: Pick,
     pub(super) proposal: Pin,
@@ -24,36 +27,60 @@ pub(super) struct Taken {
 
 impl Route<'_> {
     /// Reserves on all gateways what a pin takes of an exit that was placed;
-    /// another exit, where other gateways have filled it since its pins were
-    /// counted, or another address.
+    /// of another one, where other gateways have filled it.
     pub(super) async fn take(
         &self,
         mut placed: Result<Pick, NoExit>,
         ask: &NewPin<'_>,
     ) -> Result<Result<Taken, NoExit>, Fault> {
         let mut not = ask.not.to_vec();
-        for left in (0..MOST_FULL).rev() {
-            let pick = match placed {
+        for _ in 0..MOST_FULL {
+            let mut pick = match placed {
                 Ok(pick) => pick,
                 Err(none) => return Ok(Err(none)),
             };
-            let (key, proposal) = (self.session.key, self.proposal(&pick));
-            let by_address = pick.variant.address().is_some();
-            if let Some(reserved) = self.shared.store.reserve(key, &proposal, pick.exit.max_sessions).await? {
+            let (key, mut proposal) = (self.session.key, self.proposal(&pick));
+            let demand = demand(&pick, ask.siblings_only);
+            if let Some(reserved) = self.shared.store.reserve(key, &proposal, &demand).await? {
+                if let Some(address) = reserved.address() {
+                    pick.give(address);
+                    proposal.variant = pick.variant.clone();
+                }
                 return Ok(Ok(Taken { pick, proposal, reserved }));
             }
-            if by_address && left == 0 && pick.exit.max_sessions == 0 {
-                // A prefix whose addresses are all taken gives a used one.
-                return Ok(Ok(Taken { pick, proposal, reserved: Reserved::nothing(key) }));
-            }
-            if !by_address || left < MOST_FULL / 2 && pick.exit.max_sessions > 0 {
-                not.push(pick.exit.name.clone());
-            }
-            drop(pick);
+            self.filled(pick, &mut not);
             placed = self.pool.place(&NewPin { not: &not, ..*ask }, self.now(), &mut rand::rng());
         }
-        Err(Fault::new(Code::NoExit, "other gateways have taken the room of every exit that was tried"))
+        Err(all_filled())
     }
+
+    /// Other gateways have filled the exit: it counts as full here as well.
+    pub(super) fn filled(&self, pick: Pick, not: &mut Vec<ExitName>) {
+        let exit = pick.exit.clone();
+        // Its own room is no pin's.
+        drop(pick);
+        if let Some((_, live)) = self.pool.exit(&exit.name.id)
+            && exit.max_sessions > 0
+        {
+            live.counted(exit.max_sessions);
+        }
+        not.push(exit.name.clone());
+    }
+}
+
+/// What a pin on this exit takes on all gateways. `exactly`: another address
+/// of a prefix will not do.
+pub(super) fn demand(pick: &Pick, exactly: bool) -> Demand {
+    let addresses = match pick.exit.via {
+        Via::Prefix(net) if !exactly => Some(Addresses::of(net)),
+        _ => None,
+    };
+    Demand { exit_most: pick.exit.max_sessions, addresses, user_most: None }
+}
+
+/// Every exit that was tried is full.
+pub(super) fn all_filled() -> Fault {
+    Fault::new(Code::NoExit, "other gateways have taken the room of every exit that was tried")
 }
 
 /// A claim whose room is settled.
@@ -64,6 +91,9 @@ pub(super) struct Adopted(Claim);
 pub(super) fn adopt(claim: Claim, pick: &mut Pick, reserved: Reserved) -> Adopted {
     if claim.won {
         reserved.keep();
+        if let Some(address) = claim.pin.variant.address() {
+            pick.give(address);
+        }
         if let Some(room) = pick.room.take() {
             room.commit(&claim.pin);
         }

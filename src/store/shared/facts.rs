@@ -19,15 +19,19 @@ impl Shared {
     /// Asks whether what this node knows of a pin is so, and tells the store
     /// of it if it knows of none. The pin as it is.
     pub(super) async fn restore(&self, key: SessionKey) -> Result<Option<Claim>, Trouble> {
-        let Some((mine, base)) = self.with(key, |known| known.tell(key, self.me)) else { return Ok(None) };
-        let (bytes, base) = (value::encode(&mine), base.map(u64::to_le_bytes));
-        let base: &[u8] = base.as_ref().map_or(&[], |base| base);
+        let Some(mine) = self.with(key, |known| known.tell(key, self.me)) else { return Ok(None) };
+        let own = value::telling(&mine);
         let keys: [&[u8]; 1] = [&self.names.pin(key)];
-        let (reply, told) =
-            self.link.run(&script::RESTORE, &keys, &self.head(key).args(&[&bytes, base])).await?;
-        self.restored(key, &mine, &reply, told)
+        let own: Vec<&[u8]> = own.iter().map(Vec::as_slice).collect();
+        let (reply, told) = self.link.run(&script::RESTORE, &keys, &self.head(key).args(&own)).await?;
+        if reply.code == 0 {
+            self.occupy(key, &mine.entry.pin);
+        }
+        self.restored(key, &mine.entry, &reply, told)
     }
 
+    /// What came of telling a pin. Where the store has it again, its room is the
+    /// caller's to tell.
     pub(super) fn restored(
         &self,
         key: SessionKey,
@@ -40,7 +44,6 @@ impl Shared {
             0 => {
                 self.tally.written_back.fetch_add(1, Relaxed);
                 self.with(key, |known| known.told(key, mine.pin.version, told));
-                self.occupy(key, &mine.pin);
             }
             1 | 2 => {
                 let entry = self.read(reply)?;
@@ -101,7 +104,10 @@ impl Shared {
         let known = changed.came.is_none();
         // What was known of the key had ended, or the store had not known it.
         self.settle(Changed { came: None, ended: true, ..changed });
-        self.occupy(key, &entry.pin);
+        if self.names.is_cluster {
+            // One server has counted it in the same step.
+            self.occupy(key, &entry.pin);
+        }
         Some(self.mine(entry, known))
     }
 

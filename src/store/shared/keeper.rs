@@ -26,7 +26,7 @@ use super::value::{self, Message};
 use super::wire::{LIMIT, OnPush, Wire};
 use super::{Shared, locked};
 use crate::core::session::SessionKey;
-use crate::core::shared::{Address, Entry, Told};
+use crate::core::shared::{Address, Telling, Told};
 
 /// How often the store is asked whether all is well.
 const BEAT: Duration = Duration::from_millis(250);
@@ -37,12 +37,14 @@ const GRACE: Duration = Duration::from_millis(750);
 const MOST_GRACE: Duration = Duration::from_secs(10);
 /// The first and the longest wait after a connection that did not come about.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Well within [`GRACE`], so that all nodes are back before a new era opens.
+const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 /// So many pins are told at once.
 const AT_ONCE: usize = 256;
 
 /// An era's name.
 type Era = [u8; 16];
+
 /// What is kept of the connection between heartbeats.
 pub(super) struct Keeper {
     address: Address,
@@ -178,10 +180,10 @@ impl Shared {
         let sent = self.clock.now();
         // A cluster has many runs; they are compared apart.
         let run = if self.names.is_cluster { [b'-'; 40] } else { *locked(&self.keeper.run) };
-        let fresh: [u8; 16] = hex(rand::random());
+        let fresh = format!("{:016x}", rand::random::<u64>());
         let grace = GRACE.as_millis().to_string();
         let more: &[u8] = if more { b"1" } else { b"0" };
-        let arguments: [&[u8]; 4] = [&run, &fresh, grace.as_bytes(), more];
+        let arguments: [&[u8]; 4] = [&run, fresh.as_bytes(), grace.as_bytes(), more];
         let (reply, _) = self.link.run(&script::ENTER, &[self.names.era()], &arguments).await?;
         self.link.compare_clocks(reply.at_ms(), sent, self.clock.now());
         if !self.names.is_cluster {
@@ -318,28 +320,28 @@ impl Shared {
 
     async fn tell_some(&self, keys: &[SessionKey]) -> Result<(), Trouble> {
         let epoch = self.link.epoch();
-        let mine: Vec<(SessionKey, Entry, Option<u64>)> = keys
+        let mine: Vec<(SessionKey, Telling)> = keys
             .iter()
-            .filter_map(|key| {
-                let (entry, base) = self.with(*key, |known| known.tell(*key, self.me))?;
-                Some((*key, entry, base))
-            })
+            .filter_map(|key| Some((*key, self.with(*key, |known| known.tell(*key, self.me))?)))
             .collect();
-        let call = |(key, entry, base): &(SessionKey, Entry, Option<u64>)| {
-            let (bytes, base) = (value::encode(entry), base.map(u64::to_le_bytes));
-            let base: &[u8] = base.as_ref().map_or(&[], |base| base);
-            let arguments = self.head(*key).args(&[&bytes, base]).into_iter().map(<[u8]>::to_vec).collect();
+        let call = |(key, telling): &(SessionKey, Telling)| {
+            let own = value::telling(telling);
+            let own: Vec<&[u8]> = own.iter().map(Vec::as_slice).collect();
+            let arguments = self.head(*key).args(&own).into_iter().map(<[u8]>::to_vec).collect();
             Call { script: &script::RESTORE, keys: vec![self.names.pin(*key)], arguments }
         };
         let calls: Vec<_> = mine.iter().map(call).collect();
         let values = self.link.run_all(&calls).await?;
-        for ((key, entry, _), value) in mine.iter().zip(values) {
+        let mut rooms = Vec::new();
+        for ((key, telling), value) in mine.iter().zip(values) {
             if let Some(reply) = Reply::read(&value) {
                 let told = Told { epoch, at_us: reply.at_us, here: self.clock.now() };
-                let _unreadable = self.restored(*key, entry, &reply, told);
+                let of_pin = (reply.code == 0).then(|| self.rooms_of(*key, &telling.entry.pin));
+                rooms.extend(of_pin.into_iter().flatten().flatten().filter_map(|chore| self.call(&chore)));
+                let _unreadable = self.restored(*key, &telling.entry, &reply, told);
             }
         }
-        Ok(())
+        self.link.run_all(&rooms).await.map(drop)
     }
 
     /// Tells what waits, for a while.
@@ -378,14 +380,6 @@ async fn run_id(wire: &mut Wire) -> Result<[u8; 40], RedisError> {
         }
     }
     Ok(run)
-}
-
-fn hex(number: u64) -> [u8; 16] {
-    let mut digits = [0; 16];
-    for (at, digit) in digits.iter_mut().enumerate() {
-        *digit = b"0123456789abcdef"[(number >> (4 * at)) as usize & 15];
-    }
-    digits
 }
 
 /// Why there is no connection.

@@ -11,6 +11,7 @@
 //! a node that hears the channel need not ask (`docs/shared-store.md`).
 
 mod chores;
+pub(super) mod days;
 mod facts;
 mod keeper;
 mod link;
@@ -25,6 +26,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
@@ -40,7 +42,7 @@ use super::disk::locked;
 use super::{Claim, Left, PinObserver, Receipt, StoreFault};
 use crate::clock::Clock;
 use crate::core::pin::Pin;
-use crate::core::session::SessionKey;
+use crate::core::session::{SessionKey, UserName};
 use crate::core::shared::{Address, Fact, Known};
 use crate::core::time::Timestamp;
 
@@ -77,6 +79,30 @@ pub(super) struct Tally {
     pub(super) outages: AtomicU64,
 }
 
+/// [`Tally`] at a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tallied {
+    /// Pins made or moved without the store.
+    pub(crate) alone: u64,
+    /// Pins that had to give way to the store's.
+    pub(crate) conflicts: u64,
+    /// Pins that the store had lost, and has again.
+    pub(crate) written_back: u64,
+    /// Times that the store went out of reach.
+    pub(crate) outages: u64,
+}
+
+impl Tally {
+    pub(super) fn read(&self) -> Tallied {
+        Tallied {
+            alone: self.alone.load(Relaxed),
+            conflicts: self.conflicts.load(Relaxed),
+            written_back: self.written_back.load(Relaxed),
+            outages: self.outages.load(Relaxed),
+        }
+    }
+}
+
 /// One node's side of a shared store.
 pub(super) struct Shared {
     /// This node, in this life.
@@ -93,6 +119,8 @@ pub(super) struct Shared {
     observer: Arc<dyn PinObserver>,
     /// A pin was changed elsewhere.
     changed: Notify,
+    /// Users whose sessions are counted at the store.
+    limited: Mutex<HashSet<UserName>>,
     pub(super) tally: Tally,
 }
 
@@ -122,6 +150,7 @@ impl Shared {
             clock,
             observer,
             changed: Notify::new(),
+            limited: Mutex::default(),
             tally: Tally::default(),
         })
     }

@@ -3,10 +3,8 @@
 //! Owns: keys and the channel, and what every step is told first.
 //! Must not know: what is kept under them.
 
-use std::net::IpAddr;
-
 use crate::core::pin::ExitName;
-use crate::core::session::SessionKey;
+use crate::core::session::{SessionKey, UserName};
 use crate::core::shared::{Address, Kind, LEASE};
 
 /// All names begin with the prefix. Pins are named by their key's digest, so
@@ -78,9 +76,19 @@ impl Names {
         format!("{}x:{{{exit}}}", self.prefix).into_bytes()
     }
 
-    /// An address of an exit's prefix.
-    pub(super) fn address(&self, exit: &ExitName, address: IpAddr) -> Vec<u8> {
-        format!("{}a:{{{exit}}}:{address}", self.prefix).into_bytes()
+    /// How many pins have each address of an exit's prefix.
+    pub(super) fn addresses(&self, exit: &ExitName) -> Vec<u8> {
+        format!("{}a:{{{exit}}}", self.prefix).into_bytes()
+    }
+
+    /// A user's sessions.
+    pub(super) fn user(&self, user: &UserName) -> Vec<u8> {
+        format!("{}u:{user}", self.prefix).into_bytes()
+    }
+
+    /// What users have moved on a day.
+    pub(super) fn day(&self, day: u64) -> Vec<u8> {
+        format!("{}b:{day}", self.prefix).into_bytes()
     }
 
     /// What every step of a session's key is told first.

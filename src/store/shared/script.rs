@@ -45,44 +45,35 @@ fn call(how: &str, script: &str, keys: &[&[u8]], arguments: &[&[u8]]) -> Cmd {
     command
 }
 
+/// Each of its files, one behind the other.
 macro_rules! steps {
-    ($($name:ident $file:literal)*) => {$(
-        pub(super) static $name: LazyLock<Script> = LazyLock::new(|| {
-            Script::new(concat!(include_str!("lua/prelude.lua"), include_str!($file)).to_owned())
-        });
-    )*};
-}
-
-macro_rules! others {
-    ($($name:ident $file:literal)*) => {$(
+    ($($name:ident $($file:literal)+;)*) => {$(
         pub(super) static $name: LazyLock<Script> =
-            LazyLock::new(|| Script::new(include_str!($file).to_owned()));
+            LazyLock::new(|| Script::new(concat!($(include_str!($file)),+).to_owned()));
     )*};
 }
 
 steps! {
-    LOOK "lua/look.lua"
-    CLAIM "lua/claim.lua"
-    REPIN "lua/repin.lua"
-    SAY "lua/say.lua"
-    TOUCH "lua/touch.lua"
-    EXTEND "lua/extend.lua"
-    END "lua/end.lua"
-    RESTORE "lua/restore.lua"
-}
-
-others! {
-    ENTER "lua/enter.lua"
-    RESERVE "lua/reserve.lua"
-    RELEASE "lua/release.lua"
-    COUNT "lua/count.lua"
+    LOOK "lua/prelude.lua" "lua/look.lua";
+    CLAIM "lua/prelude.lua" "lua/rooms.lua" "lua/claim.lua";
+    REPIN "lua/prelude.lua" "lua/repin.lua";
+    SAY "lua/prelude.lua" "lua/say.lua";
+    TOUCH "lua/prelude.lua" "lua/touch.lua";
+    EXTEND "lua/prelude.lua" "lua/extend.lua";
+    END "lua/prelude.lua" "lua/end.lua";
+    RESTORE "lua/prelude.lua" "lua/restore.lua";
+    ENTER "lua/enter.lua";
+    RESERVE "lua/rooms.lua" "lua/reserve.lua";
+    RELEASE "lua/rooms.lua" "lua/release.lua";
+    COUNT "lua/count.lua";
+    BYTES "lua/bytes.lua";
 }
 
 /// Every script, so that a connection can make the store know them.
 pub(super) fn all() -> impl Iterator<Item = &'static Script> {
-    [&LOOK, &CLAIM, &REPIN, &SAY, &TOUCH, &EXTEND, &END, &RESTORE, &ENTER, &RESERVE, &RELEASE, &COUNT]
-        .into_iter()
-        .map(|script| &**script)
+    let pins = [&LOOK, &CLAIM, &REPIN, &SAY, &TOUCH, &EXTEND, &END, &RESTORE];
+    let others = [&ENTER, &RESERVE, &RELEASE, &COUNT, &BYTES];
+    pins.into_iter().chain(others).map(|script| &**script)
 }
 
 /// What a step said: a number, when, and a value.

@@ -4,18 +4,20 @@
 //! what is done where there is no reply.
 //! Must not know: what is known ([`super::facts`]).
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::chores::Chore;
 use super::link::Trouble;
+use super::rooms::{Demand, Placed};
 use super::script::{self, Reply};
 use super::{MOST_OVERTAKEN, PATIENCE, Shared, WhenAway, value};
-use crate::core::pin::{News, Pin};
+use crate::core::pin::{News, Pin, Variant};
 use crate::core::pins::Only;
 use crate::core::session::SessionKey;
-use crate::core::shared::{Announce, Entry, LEASE};
+use crate::core::shared::{Announce, Entry, LEASE, Told};
 use crate::core::time::{Timestamp, Ttl};
 use crate::store::{Claim, StoreFault};
 
@@ -42,22 +44,25 @@ impl Shared {
         Err(StoreFault::Away)
     }
 
-    pub(in crate::store) async fn claim(
+    pub(super) async fn claim(
         &self,
         key: SessionKey,
         mut proposal: Pin,
-    ) -> Result<Claim, StoreFault> {
+        demand: &Demand,
+    ) -> Result<Placed, StoreFault> {
         proposal.version = rand::random();
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let wait = match self.try_claim(key, &proposal).await {
-                Ok(claim) => return Ok(claim),
+            let wait = match self.try_claim(key, &proposal, demand).await {
+                Ok(placed) => return Ok(placed),
                 Err(Put::Off(wait)) => wait,
                 Err(Put::Trouble(Trouble::Away)) if self.when_away == WhenAway::Local => {
-                    return Ok(self.claim_alone(key, proposal));
+                    return Ok(Placed::Pinned(self.claim_alone(key, proposal)));
                 }
                 // No new pin then; but perhaps there is one.
-                Err(Put::Trouble(trouble)) => return self.look(key).ok_or_else(|| trouble.into()),
+                Err(Put::Trouble(trouble)) => {
+                    return self.look(key).map(Placed::Pinned).ok_or_else(|| trouble.into());
+                }
             };
             let now = Instant::now();
             if now + wait > deadline {
@@ -67,31 +72,64 @@ impl Shared {
         }
     }
 
-    async fn try_claim(&self, key: SessionKey, proposal: &Pin) -> Result<Claim, Put> {
-        let ttl_ms = proposal.expires.since(proposal.made).as_millis().to_string();
-        let idle_s = proposal.idle.map_or(0, |idle| idle.as_secs()).to_string();
-        let (body, version, era) = (value::body(proposal), proposal.version.to_le_bytes(), self.keeper.era());
-        let (pin, era_key) = (self.names.pin(key), self.names.era());
-        // The keys of a cluster's step lie in one slot.
-        let keys: &[&[u8]] = if self.names.is_cluster { &[&pin] } else { &[&pin, era_key] };
-        let arguments: [&[u8]; 5] = [&version, ttl_ms.as_bytes(), idle_s.as_bytes(), &body, &era];
-        let asked = self.link.run(&script::CLAIM, keys, &self.head(key).args(&arguments)).await;
+    async fn try_claim(&self, key: SessionKey, proposal: &Pin, demand: &Demand) -> Result<Placed, Put> {
+        let asked = match self.names.is_cluster {
+            true => self.ask_claim_of_cluster(key, proposal).await,
+            false => self.ask_claim(key, proposal, demand).await,
+        };
         let (reply, told) = asked.map_err(Put::Trouble)?;
-        match reply.code {
+        let claim = match reply.code {
             1 => {
-                let made = proposal.clone().made_at(Timestamp::from_ms(reply.at_ms()));
-                self.won(key, &Entry::made(made, self.me), told).ok_or(Put::Off(Duration::ZERO))
+                let mut made = proposal.clone().made_at(Timestamp::from_ms(reply.at_ms()));
+                if let Some(address) = reply.value.as_deref().and_then(value::address) {
+                    made.variant = Variant::Address(address);
+                }
+                self.won(key, &Entry::made(made, self.me), told)
             }
-            0 => self.met(key, &reply, told).map_err(Put::Trouble)?.ok_or(Put::Off(Duration::ZERO)),
+            0 => self.met(key, &reply, told).map_err(Put::Trouble)?,
             -1 => {
                 self.enter(false).await.map_err(Put::Trouble)?;
-                Err(Put::Off(Duration::ZERO))
+                None
             }
+            -3 => return Ok(Placed::ExitFull),
+            -4 => return Ok(Placed::UserFull { wait: self.until_first_end(&reply) }),
             _ => {
                 let wait = reply.value.as_deref().and_then(|ms| std::str::from_utf8(ms).ok()?.parse().ok());
-                Err(Put::Off(Duration::from_millis(wait.unwrap_or(100).clamp(1, 500))))
+                return Err(Put::Off(Duration::from_millis(wait.unwrap_or(100).clamp(1, 500))));
             }
+        };
+        claim.map(Placed::Pinned).ok_or(Put::Off(Duration::ZERO))
+    }
+
+    /// The pin, its room and its user's session are made in one step.
+    async fn ask_claim(
+        &self,
+        key: SessionKey,
+        proposal: &Pin,
+        demand: &Demand,
+    ) -> Result<(Reply, Told), Trouble> {
+        let (body, behind) = value::body_parts(proposal);
+        let [version, ttl_ms, idle_s] = lifetime(proposal);
+        let (era, exit_most) = (self.keeper.era(), demand.exit_most.to_string());
+        let rest_ms = (u64::from(proposal.rest_s) * 1000).to_string();
+        let user_most = demand.user_most.map_or(0, NonZeroU32::get).to_string();
+        let mut own: Vec<&[u8]> = vec![&version, &ttl_ms, &idle_s, &body, &era];
+        own.extend([exit_most.as_bytes(), rest_ms.as_bytes(), user_most.as_bytes()]);
+        let stretch = proposal.variant.address().map(|wanted| demand.stretch(wanted));
+        if let Some([wanted, first, count]) = &stretch {
+            own.extend([wanted.as_slice(), &behind, first, count]);
         }
+        let (pin, exit) = (self.names.pin(key), self.names.exit(&proposal.exit));
+        let (addresses, user) = (self.names.addresses(&proposal.exit), self.names.user(&proposal.user));
+        let keys: [&[u8]; 5] = [&pin, self.names.era(), &exit, &addresses, &user];
+        self.link.run(&script::CLAIM, &keys, &self.head(key).args(&own)).await
+    }
+
+    /// The keys of a cluster's step lie in one slot: the pin alone.
+    async fn ask_claim_of_cluster(&self, key: SessionKey, proposal: &Pin) -> Result<(Reply, Told), Trouble> {
+        let (body, [version, ttl_ms, idle_s]) = (value::body(proposal), lifetime(proposal));
+        let own: [&[u8]; 4] = [&version, &ttl_ms, &idle_s, &body];
+        self.link.run(&script::CLAIM, &[&self.names.pin(key)], &self.head(key).args(&own)).await
     }
 
     pub(in crate::store) async fn repin(
@@ -104,6 +142,9 @@ impl Shared {
         proposal.version = rand::random();
         let (body, version) = (value::body(&proposal), proposal.version.to_le_bytes());
         let only_fresh: &[u8] = if only == Only::Fresh { b"1" } else { b"0" };
+        if only == Only::Fresh {
+            self.with(key, |known| known.replacing(key, seen));
+        }
         let seen_bytes = seen.to_le_bytes();
         let arguments: [&[u8]; 4] = [&seen_bytes, only_fresh, &version, &body];
         let keys: [&[u8]; 1] = [&self.names.pin(key)];
@@ -171,6 +212,7 @@ impl Shared {
         }
         let entry = self.read(&reply)?;
         self.vacate(key, &entry.pin, true);
+        self.rise(key, &entry.pin);
         let pin = self.to_gateway(entry.pin);
         if !counted {
             tracing::debug!(session = pin.session.as_str(), "a session of another gateway was ended");
@@ -194,12 +236,12 @@ impl Shared {
                 match self.link.run(&script::SAY, &keys, &self.head(key).args(&[&bytes])).await {
                     Ok((Reply { code: -1, .. }, _)) => None,
                     Ok((reply, _)) => {
-                        self.with(key, |known| known.said(key, version));
-                        Some(match reply.code {
+                        let news = match reply.code {
                             1 => News::New,
                             2 => News::Moved,
                             _ => News::Held,
-                        })
+                        };
+                        Some(self.with(key, |known| known.said(key, version, news)))
                     }
                     Err(_) => Some(News::Held),
                 }
@@ -227,6 +269,13 @@ impl Shared {
             let _ = timeout_at(soon, changed).await;
         }
     }
+}
+
+/// A proposal's version, how long it lasts, and how long unused.
+fn lifetime(proposal: &Pin) -> [Vec<u8>; 3] {
+    let ttl_ms = proposal.expires.since(proposal.made).as_millis().to_string();
+    let idle_s = proposal.idle.map_or(0, Ttl::as_secs).to_string();
+    [proposal.version.to_le_bytes().to_vec(), ttl_ms.into_bytes(), idle_s.into_bytes()]
 }
 
 /// Why a claim is not decided.

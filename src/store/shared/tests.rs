@@ -17,6 +17,7 @@ mod against;
 mod nodes;
 #[path = "../../../tests/it/harness/redis.rs"]
 mod redis;
+mod rooms;
 
 use self::redis::Redis;
 

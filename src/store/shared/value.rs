@@ -12,9 +12,11 @@
 //! is for gateways alone, and what a later one adds at its end an older one
 //! passes over. Another format is one that this gateway cannot read.
 
+use std::net::IpAddr;
+
 use crate::core::pin::Pin;
 use crate::core::session::{SessionId, SessionKey};
-use crate::core::shared::{Entry, Notice};
+use crate::core::shared::{Entry, Notice, Telling};
 use crate::core::time::{Timestamp, Ttl};
 use crate::store::bytes::{Reader, Writer};
 
@@ -46,6 +48,12 @@ pub(super) fn encode(entry: &Entry) -> Vec<u8> {
     to.0
 }
 
+/// What a node tells of a pin, as the script is told it.
+pub(super) fn telling(telling: &Telling) -> [Vec<u8>; 3] {
+    let base = telling.base.map(|base| base.to_le_bytes().to_vec()).unwrap_or_default();
+    [encode(&telling.entry), base, vec![b'0' + u8::from(telling.alone)]]
+}
+
 /// The part of a pin's value that scripts pass on unread.
 pub(super) fn body(pin: &Pin) -> Vec<u8> {
     let mut to = Writer(Vec::with_capacity(128));
@@ -53,15 +61,46 @@ pub(super) fn body(pin: &Pin) -> Vec<u8> {
     to.0
 }
 
-fn write_body(to: &mut Writer, pin: &Pin) {
+/// The same in two parts, before and behind the address of a prefix, which the
+/// store may choose. Without one all is in the first.
+pub(super) fn body_parts(pin: &Pin) -> (Vec<u8>, Vec<u8>) {
+    let mut to = Writer(Vec::with_capacity(128));
+    let behind = write_body(&mut to, pin);
+    let address = pin.variant.address().map_or(0, |address| address_bytes(address).len());
+    if address == 0 {
+        return (to.0, Vec::new());
+    }
+    let rest = to.0.split_off(behind);
+    to.0.truncate(behind - address);
+    (to.0, rest)
+}
+
+/// An address as values and rooms have it.
+pub(super) fn address_bytes(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    }
+}
+
+/// The address that these bytes are; `None`: they are none.
+pub(super) fn address(bytes: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
+}
+
+/// Where what stands behind the variant begins.
+fn write_body(to: &mut Writer, pin: &Pin) -> usize {
     to.text(&pin.user);
     to.text(pin.session.as_str());
     to.filter(&pin.filter);
     to.exit(&pin.exit);
     to.variant(&pin.variant);
+    let behind = to.0.len();
     to.array(&pin.via.to_le_bytes());
     to.number(u64::from(pin.rest_s));
     to.array(&[u8::from(pin.same_address)]);
+    behind
 }
 
 /// A pin from its value; `None`: it is none that this gateway can read.
@@ -167,6 +206,21 @@ mod tests {
         entry.pin.idle = None;
         entry.pin.variant = Variant::Token("abc".into());
         assert_eq!(decode(&encode(&entry)), Some(entry));
+    }
+
+    #[test]
+    fn an_address_may_be_chosen_while_the_pin_is_made() {
+        let mut pin = entry().pin;
+        for variant in ["2001:db8::7", "192.0.2.9"].map(|ip| Variant::Address(ip.parse().unwrap())) {
+            pin.variant = variant;
+            let (before, behind) = body_parts(&pin);
+            let bytes = address_bytes(pin.variant.address().unwrap());
+            assert_eq!([&*before, &bytes, &behind].concat(), body(&pin));
+            assert_eq!(address(&bytes), pin.variant.address());
+        }
+        pin.variant = Variant::Token("abc".into());
+        assert_eq!(body_parts(&pin), (body(&pin), Vec::new()));
+        assert_eq!(address(b"abc"), None);
     }
 
     #[test]

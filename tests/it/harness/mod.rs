@@ -5,6 +5,7 @@
 
 pub mod browser;
 pub mod client;
+pub mod cut;
 pub mod gateway;
 pub mod heir;
 pub mod http2;

@@ -35,6 +35,8 @@ pub struct Redis {
     pub port: u16,
     program: &'static str,
     arguments: Vec<String>,
+    /// What it wants to hear first.
+    password: Option<String>,
     /// Goes with it.
     _dir: TempDir,
     child: Mutex<Option<Child>>,
@@ -66,6 +68,25 @@ impl Redis {
         Self::run("redis-sentinel", Some(text), 26_379, &[])
     }
 
+    /// As a shell's script runs it, which has its password in this variable
+    /// and its data in `/data`.
+    pub fn of_shell(script: &str, variable: &str, password: &str) -> Self {
+        let (dir, ip) = (tempfile::tempdir().expect("a folder"), own_address());
+        let here = format!("--dir {} --bind {ip} --port 6379", dir.path().display());
+        let script = format!("{variable}={password}; {}", script.replace("--dir /data", &here));
+        let server = Self {
+            ip,
+            port: 6379,
+            program: "sh",
+            arguments: vec!["-c".to_owned(), script],
+            password: Some(password.to_owned()),
+            _dir: dir,
+            child: Mutex::default(),
+        };
+        server.launch();
+        server
+    }
+
     fn run(program: &'static str, conf: Option<String>, port: u16, more: &[&str]) -> Self {
         let (dir, ip) = (tempfile::tempdir().expect("a folder"), own_address());
         let folder = dir.path().to_string_lossy().into_owned();
@@ -94,7 +115,8 @@ impl Redis {
         }
         arguments
             .extend(more.iter().map(|one| one.replace("{dir}", &folder).replace("{ip}", &ip.to_string())));
-        let server = Self { ip, port, program, arguments, _dir: dir, child: Mutex::default() };
+        let server =
+            Self { ip, port, program, arguments, password: None, _dir: dir, child: Mutex::default() };
         server.launch();
         server
     }
@@ -149,7 +171,8 @@ impl Redis {
 
     /// Its URL.
     pub fn url(&self) -> String {
-        format!("redis://{}:{}", self.ip, self.port)
+        let login = self.password.as_ref().map(|password| format!(":{password}@")).unwrap_or_default();
+        format!("redis://{login}{}:{}", self.ip, self.port)
     }
 
     /// `address:port`.

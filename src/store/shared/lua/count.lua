@@ -1,10 +1,8 @@
--- KEYS: the pins of exits by their ends. How many are taken.
+-- KEYS: rooms. How much of each is taken.
 local time = redis.call('TIME')
-local at = time[1] * 1000000 + time[2]
-local now = math.floor(at / 1000)
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local counts = {}
-for i, key in ipairs(KEYS) do
-  redis.call('ZREMRANGEBYSCORE', key, '-inf', now)
-  counts[i] = redis.call('ZCARD', key)
+for i, room in ipairs(KEYS) do
+  counts[i] = redis.call('ZCOUNT', room, '(' .. now, '+inf')
 end
 return counts

@@ -5,6 +5,7 @@ if not pin then
   return { 0, at }
 end
 pin.kind, pin.body = ENDED, ''
-redis.call('SET', KEYS[1], pack(pin), 'PX', math.max(pin.expires - now, 1))
+pin.expires = math.max(pin.expires, now + redis.call('PTTL', KEYS[1]))
+put(pack(pin), pin.expires)
 tell('E', '')
 return { 1, at, v }

@@ -5,6 +5,7 @@
 local HEAD = '<BBBBc8c8I8I8I8I4I4'
 local HEAD_LEN = 52
 local PIN, ENDED = 1, 2
+local NOBODY = string.rep('\0', 8)
 local ME, LEASE = ARGV[1], tonumber(ARGV[4])
 
 local time = redis.call('TIME')
@@ -50,9 +51,15 @@ local function pack(pin)
     pin.used, pin.idle, pin.moves) .. pin.body
 end
 
+-- A key never goes sooner than it would have: what follows a pin that was
+-- ended bars, for as long as that would have lived, whoever missed its end.
+local function put(v, expires)
+  redis.call('SET', KEYS[1], v, 'PX', math.max(expires - now, redis.call('PTTL', KEYS[1]), 1))
+end
+
 local function write(pin)
   local v = pack(pin)
-  redis.call('SET', KEYS[1], v, 'PX', ends(pin) - now)
+  put(v, ends(pin))
   return v
 end
 

@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
-use crate::core::shared::{Cell, Claimed, Moved, Restored};
+use crate::core::shared::{Cell, Claimed, Moved, Restored, Telling};
 
 const NODES: u64 = 3;
 
@@ -29,15 +29,16 @@ impl Pair {
         let head = self.shared.names.head(me, key);
         let (name, own) = (self.shared.names.pin(key), head.args(own));
         let (reply, _) = self.shared.link.run(script, &[&name], &own).await.unwrap();
-        let entry = reply.value.as_deref().map(|bytes| value::decode(bytes).expect("a pin"));
-        (reply.code, Timestamp::from_ms(reply.at_ms()), entry)
+        let now = Timestamp::from_ms(reply.at_ms());
+        // A claim that is won says which address it gave; here none.
+        let value = reply.value.filter(|bytes| !bytes.is_empty());
+        let entry = value.as_deref().map(|bytes| value::decode(bytes).expect("a pin"));
+        (reply.code, now, entry)
     }
 
     fn version(&mut self, at: usize) -> u64 {
-        let known = match &self.cells[at].0 {
-            Some(crate::core::shared::Stored::Pin(entry)) => entry.pin.version,
-            _ => 1,
-        };
+        let now = self.shared.now();
+        let known = self.cells[at].live(now).map_or(1, |entry| entry.pin.version);
         if self.rng.random_ratio(1, 4) { 1 } else { known }
     }
 
@@ -124,18 +125,19 @@ impl Pair {
                 let mut mine = Entry::made(proposal.made_at(now), me);
                 if let (Some(model), true) = (self.cells[at].live(now), self.rng.random_ratio(2, 3)) {
                     mine.pin.version = model.pin.version;
-                    mine.pin.made = model.pin.made;
+                    if self.rng.random() {
+                        mine.pin.made = model.pin.made;
+                    }
                     mine.pin.moves = model.pin.moves + self.rng.random_range(0..2);
                     if self.rng.random() {
                         mine.pin.version += 1;
                     }
                 }
                 let base = if self.rng.random_ratio(1, 4) { Some(version) } else { None };
-                let base_bytes = base.map(u64::to_le_bytes);
-                let base_bytes: &[u8] = base_bytes.as_ref().map_or(&[], |base| base);
-                let (code, now, entry) =
-                    self.run(&script::RESTORE, me, key, &[&value::encode(&mine), base_bytes]).await;
-                match self.cells[at].restore(mine, base, now) {
+                let telling = Telling { entry: mine, base, alone: self.rng.random_ratio(1, 4) };
+                let [entry, base, alone] = value::telling(&telling);
+                let (code, now, entry) = self.run(&script::RESTORE, me, key, &[&entry, &base, &alone]).await;
+                match self.cells[at].restore(telling, now) {
                     Restored::Written(model) => assert_eq!((code, entry), (0, Some(model))),
                     Restored::Same(model) => assert_eq!((code, entry), (1, Some(model))),
                     Restored::Other(model) => assert_eq!((code, entry), (2, Some(model))),
