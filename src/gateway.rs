@@ -72,6 +72,8 @@ struct Inner {
     exits: Arc<Exits>,
     steering: Arc<Steering>,
     sockets: Vec<Socket>,
+    /// To the operator's API.
+    key: Arc<admin::Key>,
     manager: Arc<Manager>,
     image: Option<Image>,
     /// Held while a new process is to take our place.
@@ -158,6 +160,8 @@ impl Gateway {
             Watching { pools: Watch::new(loaded.watched), config: Watch::new(config.watched().clone()) };
         let (reloads, asked) = reloads();
         let steering = Arc::new(kept.steering(&shared, reloads));
+        let token = config.admin.as_ref().and_then(|admin| admin.token.as_ref());
+        let key = Arc::new(admin::Key::new(token));
         let inner = Arc::new(Inner {
             config: ArcSwap::from_pointee(config),
             shared,
@@ -165,6 +169,7 @@ impl Gateway {
             exits,
             steering,
             sockets: std::mem::take(&mut listeners.all),
+            key,
             manager,
             image,
             upgrading: Mutex::default(),
@@ -244,14 +249,14 @@ impl Inner {
         }
         if let Some(listener) = listeners.admin {
             log_listening(&listener, "admin");
-            let token = self.config.load().admin.as_ref().and_then(|admin| admin.token.clone());
             let desk = admin::Desk {
+                key: self.key.clone(),
                 steering: self.steering.clone(),
                 users: self.shared.users.clone(),
                 connections: self.shared.connections.clone(),
                 drain: self.shared.drain.clone(),
             };
-            self.until_end(admin::serve(listener, desk, token));
+            self.until_end(admin::serve(listener, desk));
         }
         if let Some(time) = watchdog {
             let manager = self.manager.clone();

@@ -12,7 +12,9 @@ use axum::extract::State;
 use axum::response::sse::{Event as Sent, KeepAlive, Sse};
 use futures_util::Stream;
 use serde::Serialize;
+use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
+use utoipa::ToSchema;
 
 use super::asks::{Asked, Nothing};
 use super::problem::{Kind, Problem};
@@ -53,13 +55,24 @@ pub(super) struct Stats {
 struct Feed {
     desk: Arc<Desk>,
     listener: Listener,
+    key: watch::Receiver<Option<blake3::Hash>>,
     tick: Interval,
     before: Option<(Instant, Stats)>,
 }
 
+/// An event as the stream has it.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "only described: axum writes it")]
+struct Line {
+    /// Its name.
+    event: String,
+    /// What it tells: an object of JSON.
+    data: String,
+}
+
 /// What happens, as it happens, and each second an event `stats`.
 #[utoipa::path(get, path = "/v1/events", responses(
-    (status = 200, content_type = "text/event-stream", body = String),
+    (status = 200, content_type = "text/event-stream", body = Line),
     (status = 400, body = Problem, content_type = "application/problem+json"),
     (status = 503, body = Problem, content_type = "application/problem+json"),
 ))]
@@ -71,7 +84,8 @@ pub(super) async fn stream(
     let listener = listener.ok_or_else(|| Problem::new(Kind::Busy, "as many listen as may: close one"))?;
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let feed = Feed { desk, listener, tick, before: None };
+    let key = desk.key.watch();
+    let feed = Feed { desk, listener, key, tick, before: None };
     let stream = futures_util::stream::unfold(feed, |mut feed| async {
         let sent = feed.next().await?;
         Some((Ok(sent), feed))
@@ -91,6 +105,8 @@ impl Feed {
             },
             // The process that has taken our place tells from now on.
             () = self.desk.drain.handed_over() => return None,
+            // Whoever listens shows the new token first.
+            _ = self.key.changed() => return None,
             _ = self.tick.tick() => ("stats", serde_json::to_string(&self.stats())),
         };
         Some(Sent::default().event(name).data(data.unwrap_or_default()))

@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::asks::{Asked, Flag, Named, Nothing, Told, behind, cursor, limit};
 use super::problem::{Kind, Problem};
-use super::{Desk, wall};
+use super::{Desk, json_aside, wall};
 use crate::core::exit::{Exit, Mode, Via};
 use crate::core::pin::ExitName;
 use crate::state::{ExitState, Latency};
@@ -72,7 +73,7 @@ pub(super) struct Shown {
     connections: u32,
     /// The most connections; 0: any number.
     max_connections: u32,
-    /// Dials that reached their target.
+    /// Dials for clients that reached their target.
     dials: u64,
     /// Dials that failed by its fault.
     failures: u64,
@@ -80,6 +81,10 @@ pub(super) struct Shown {
     target_failures: u64,
     /// How often it was ejected.
     ejections: u64,
+    /// Probes that were answered; no dials.
+    probes: u64,
+    /// Probes that failed by its fault.
+    probe_failures: u64,
     /// Bytes from clients.
     bytes_up: u64,
     /// Bytes to clients.
@@ -169,6 +174,8 @@ impl Shown {
             failures: dials.failed,
             target_failures: dials.target_failed,
             ejections: dials.ejections,
+            probes: dials.probes_worked,
+            probe_failures: dials.probes_failed,
             bytes_up: dials.up,
             bytes_down: dials.down,
             connect_ms: live.latency().map(Percentiles::from),
@@ -183,7 +190,7 @@ impl Shown {
 pub(super) struct List {
     /// Of this pool.
     pool: Option<String>,
-    /// `next` of the page before.
+    /// `next` of the page before. Good for the same filters alone.
     cursor: Option<String>,
     /// At most so many: 1 to 10000.
     #[param(minimum = 1, maximum = 10_000, default = 1000)]
@@ -203,15 +210,20 @@ pub(super) struct Exits {
 #[utoipa::path(get, path = "/v1/exits", params(List), responses(
     (status = 200, body = Exits),
     (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 503, body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn list(
     State(desk): State<Arc<Desk>>,
     Asked(list): Asked<List>,
-) -> Result<Json<Exits>, Problem> {
+) -> Result<impl IntoResponse, Problem> {
+    json_aside(move || page(&desk.steering, &list)).await
+}
+
+fn page(steering: &Steering, list: &List) -> Result<Exits, Problem> {
     let limit = limit(list.limit, MOST, DEFAULT)?;
     let filters = [list.pool.as_deref()];
     let after = list.cursor.as_deref().map(|cursor| after(cursor, &filters)).transpose()?;
-    let snapshot = desk.steering.state.snapshot();
+    let snapshot = steering.state.snapshot();
     let pools = snapshot.pools().iter().filter(|pool| filters[0].is_none_or(|name| name == &*pool.name));
     // One more than is shown tells whether there are more.
     let mut first = BTreeSet::<&ExitName>::new();
@@ -233,9 +245,9 @@ pub(super) async fn list(
     });
     let show = |name: &&ExitName| {
         let (exit, live) = snapshot.pool(&name.pool)?.exit(&name.id)?;
-        Some(Shown::new(exit, live, &desk.steering))
+        Some(Shown::new(exit, live, steering))
     };
-    Ok(Json(Exits { exits: shown.iter().filter_map(show).collect(), next }))
+    Ok(Exits { exits: shown.iter().filter_map(show).collect(), next })
 }
 
 fn after(cursor: &str, filters: &[Option<&str>]) -> Result<ExitName, Problem> {
@@ -253,6 +265,7 @@ fn after(cursor: &str, filters: &[Option<&str>]) -> Result<ExitName, Problem> {
     ),
     responses(
     (status = 200, body = Shown),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
     (status = 404, body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn one(
@@ -327,7 +340,7 @@ impl Switched {
     params(
         ("pool" = String, Path, description = "its pool"),
         ("id" = String, Path, description = "its id, percent-encoded"),
-        ("act" = String, Path, description = "active, drain, off or reset"),
+        ("act" = String, Path, description = "what to do", pattern = "^(active|drain|off|reset)$"),
         How,
     ),
     responses(
@@ -338,13 +351,12 @@ impl Switched {
 ))]
 pub(super) async fn act(
     State(desk): State<Arc<Desk>>,
-    Named((pool, rest)): Named<(String, String)>,
+    Named((pool, id, word)): Named<(String, String, String)>,
     Asked(How { dry_run: Flag(dry_run) }): Asked<How>,
     Told(Nothing {}): Told<Nothing>,
 ) -> Result<Json<Switched>, Problem> {
     let unknown = || Problem::new(Kind::NotFound, "end the path with /active, /drain, /off or /reset");
-    let (id, word) = rest.rsplit_once('/').ok_or_else(unknown)?;
-    let act = match (word, Mode::from_word(word)) {
+    let act = match (&*word, Mode::from_word(&word)) {
         ("reset", _) => Act::Reset,
         (_, mode) => Act::Switch(mode.ok_or_else(unknown)?),
     };

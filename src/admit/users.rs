@@ -235,6 +235,11 @@ impl Users {
         self.tabs.tick(self.clock.now());
     }
 
+    /// Users have moved this as well, as another process has counted.
+    pub(crate) fn add(&self, moved: &DayBytes) {
+        self.tabs.add(moved, self.clock.now());
+    }
+
     /// What users have moved today, to be kept.
     pub(crate) fn moved(&self) -> DayBytes {
         self.tabs.moved(self.clock.now())

@@ -64,6 +64,7 @@ mod smuggling;
 mod steering;
 mod systemd;
 mod targets;
+mod terminal;
 mod tokens;
 mod upgrade;
 mod user_limits;
