@@ -87,7 +87,7 @@ fn routes(desk: Arc<Desk>, gate: Gate) -> Router {
         .route("/openapi.json", get(openapi::document))
         .route("/v1/pools", get(pools::list))
         .route("/v1/reload", post(pools::reload))
-        .route("/v1/exits", get(exits::list))
+        .route("/v1/exits", get(exits::list::list))
         .route("/v1/exits/{pool}/{id}", get(exits::one))
         .route("/v1/exits/{pool}/{id}/{act}", post(exits::act))
         .route("/v1/sessions", get(sessions::list))

@@ -25,7 +25,7 @@ use super::{events, exits, health, metrics, pools, sessions, users};
     ),
     paths(
         pools::list, pools::reload,
-        exits::list, exits::one, exits::act,
+        exits::list::list, exits::one, exits::act,
         sessions::list, sessions::one, sessions::end, sessions::relocate, sessions::extend,
         users::list, events::stream, metrics::scrape, health::healthz, health::readyz,
     ),

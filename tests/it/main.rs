@@ -17,6 +17,7 @@
 
 mod access_log;
 mod admin;
+mod admin_wrong;
 mod answers;
 mod blame;
 mod bodies;

@@ -23,7 +23,8 @@ fn top(gateway: &Gateway) -> Terminal {
     let terminal = run(gateway, &["top"]);
     let taken = terminal.wait(0, TAKEN);
     terminal.wait(taken, "1 Pools");
-    terminal.wait(taken, "round_robin");
+    // The pool's name, alone in its column.
+    terminal.wait(taken, "\u{1b}[7mp   ");
     terminal
 }
 
@@ -90,7 +91,7 @@ fn watch_draws_in_place_until_it_is_interrupted() {
     let wiped = terminal.wait(first, "\x1b[J");
     let drawn = &terminal.shown()[first..wiped];
     // As many rows as the terminal has room for, and how many more there are.
-    let rows = drawn.matches("127.0.0.").count();
+    let rows = drawn.matches("p/e").count();
     assert!((20..30).contains(&rows) && drawn.lines().count() <= 30, "{drawn:?}");
     act(&gateway, "POST", "/v1/exits/p/e1/drain");
     terminal.wait(wiped, "drain");

@@ -65,6 +65,8 @@ pub(super) struct Pane {
     pub(super) rows: Vec<Value>,
     /// There are more than are shown.
     pub(super) more: bool,
+    /// The gateway has told them.
+    pub(super) known: bool,
     /// By which column, the largest first; none: as the gateway has them.
     pub(super) sort: Option<(usize, bool)>,
     pub(super) chosen: TableState,
@@ -111,7 +113,7 @@ impl Model {
         match news {
             News::List(tab, page) => {
                 let pane = &mut self.panes[tab];
-                (pane.rows, pane.more) = (page.rows, page.next.is_some());
+                (pane.rows, pane.more, pane.known) = (page.rows, page.next.is_some(), true);
                 self.lost = None;
                 self.arrange(tab);
             }
