@@ -255,6 +255,7 @@ impl Inner {
                 users: self.shared.users.clone(),
                 connections: self.shared.connections.clone(),
                 drain: self.shared.drain.clone(),
+                history: admin::History::default(),
             };
             self.until_end(admin::serve(listener, desk));
         }

@@ -37,6 +37,7 @@ mod events;
 mod exits;
 mod gate;
 mod health;
+mod history;
 mod metrics;
 mod openapi;
 mod page;
@@ -46,6 +47,7 @@ mod sessions;
 mod users;
 
 pub(crate) use gate::Key;
+pub(crate) use history::History;
 
 /// How long a request's head may take, and a connection be idle.
 const HEAD: Duration = Duration::from_secs(10);
@@ -64,17 +66,24 @@ pub(crate) struct Desk {
     pub(crate) users: Arc<Users>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) drain: Drain,
+    pub(crate) history: History,
 }
 
 /// Serves the API until the gateway is gone.
 pub(crate) fn serve(listener: Arc<TcpListener>, desk: Desk) -> impl Future<Output = ()> {
     let (beside, drain) = (desk.drain.beside(), desk.drain.clone());
     let local = listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
-    let gate = Gate::new(desk.key.clone(), local);
-    let routes = routes(Arc::new(desk), gate);
+    let (gate, desk) = (Gate::new(desk.key.clone(), local), Arc::new(desk));
+    let routes = routes(desk.clone(), gate);
     let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     // It answers during the drain, too, and is not waited for.
-    listen::run(listener, beside, move |wire, _| one(wire, routes, room, drain))
+    let listening = listen::run(listener, beside, move |wire, _| one(wire, routes, room, drain));
+    async move {
+        tokio::select! {
+            () = listening => {}
+            () = history::keep(desk) => {}
+        }
+    }
 }
 
 fn routes(desk: Arc<Desk>, gate: Gate) -> Router {

@@ -35,6 +35,8 @@ pub(super) struct Pool {
     failover: &'static str,
     /// How many exits it has.
     exits: u32,
+    /// Their weights in all.
+    weight: u64,
     /// Of those, in use.
     active: u32,
     /// Of those, taking nothing new.
@@ -79,6 +81,7 @@ impl Pool {
         };
         for (exit, state) in live.exits() {
             shown.exits += 1;
+            shown.weight += u64::from(exit.weight);
             match exit.mode {
                 Mode::Active => shown.active += 1,
                 Mode::Drain => shown.drain += 1,

@@ -126,7 +126,7 @@ impl Model {
     }
 
     fn event(&mut self, event: &Value) {
-        let at = || self.stats["at"].clone();
+        let at = || event["at"].clone();
         let failure = match event["event"].as_str() {
             Some("stats") => {
                 let rate = |key: &str| event[key].as_f64().unwrap_or(0.0);
@@ -136,11 +136,7 @@ impl Model {
                 self.stats = event.clone();
                 return;
             }
-            Some("failed") => {
-                let mut failure = event.clone();
-                failure["at"] = at();
-                failure
-            }
+            Some("failed") => event.clone(),
             Some(code @ "exit_ejected") => {
                 let detail = &event["cause"];
                 json!({ "at": at(), "code": code, "pool": event["pool"], "exit": event["exit"], "detail": detail })

@@ -82,7 +82,7 @@ fn rows(frame: &mut Frame<'_>, model: &mut Model, area: Rect) {
     let pane = model.pane();
     if pane.rows.is_empty() {
         let nothing = match () {
-            () if tab == ERRORS => " No failure since this view began.",
+            () if tab == ERRORS => " No failure.",
             () if !pane.known => " …",
             () => " Nothing here.",
         };

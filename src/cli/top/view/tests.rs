@@ -133,8 +133,8 @@ fn rows_are_sorted_by_any_column() {
 #[test]
 fn failures_are_kept_with_when_they_were() {
     let mut model = model();
-    model.hear(News::Event(json!({ "event": "failed", "code": "exit_refused", "status": 502,
-        "detail": "it said\u{1b}[2J no", "user": "acme", "pool": "us", "exit": "a" })));
+    model.hear(News::Event(json!({ "event": "failed", "at": "2026-01-02T03:04:05.678Z",
+        "code": "exit_refused", "status": 502, "detail": "it said\u{1b}[2J no", "user": "acme", "pool": "us", "exit": "a" })));
     model
         .hear(News::Event(json!({ "event": "exit_ejected", "pool": "us", "exit": "b", "cause": "refused" })));
     model.hear(News::Event(json!({ "event": "reloaded", "ok": true, "findings": [] })));
