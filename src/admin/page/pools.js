@@ -67,7 +67,7 @@ function row(exit, most, fair, notice) {
   dot.title = words(exit);
   dot.setAttribute("role", "img");
   dot.setAttribute("aria-label", looks(exit));
-  const p50 = exit.connect_ms ? `, p50 ${exit.connect_ms.p50} ms` : "";
+  const p50 = exit.connect_ms ? `, p50 ${Number(exit.connect_ms.p50.toPrecision(2))} ms` : "";
   const element = make("div", "exit",
     dot,
     make("span", `name ${looks(exit)}`, exit.id),
