@@ -36,6 +36,7 @@ mod expiry;
 mod failover;
 mod fields;
 mod figures;
+mod figures_admin;
 mod grammar;
 mod greedy;
 mod harness;
