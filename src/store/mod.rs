@@ -274,14 +274,6 @@ impl Store {
         }
     }
 
-    /// Looks at every live pin, not of one instant; one may be met twice.
-    pub async fn survey(&self, f: impl FnMut(&Glance<'_>) + Send) {
-        match &*self.0 {
-            Handle::Local(local) => local.survey(f).await,
-            Handle::Shared(shared) => shared.survey(f).await,
-        }
-    }
-
     /// Whether new pins cannot be kept at the moment.
     pub fn is_refusing(&self) -> bool {
         match &*self.0 {
