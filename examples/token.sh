@@ -44,7 +44,7 @@ echo "rotating: $first $second"
 
 # A token may fix what its holder may do: here the session, for five minutes of
 # its life at most.
-fixed=$(mint --session "ci-$RANDOM" --session-ttl 5m)
+fixed=$(mint --session "ci.$RANDOM" --session-ttl 5m)
 first=$(bearer "$fixed" | get)
 second=$(bearer "$fixed" | get)
 echo "fixed: $first $second"
