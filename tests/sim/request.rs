@@ -20,6 +20,7 @@ use moorgate::core::target::Target;
 use moorgate::state::{LivePool, Pick};
 use rand::RngExt;
 
+use super::disk::Time;
 use super::history::{Answer, Failed};
 use super::life::{Tag, Who};
 use super::mistake::Mistake;
@@ -43,6 +44,9 @@ pub struct Request {
     pub tried: Vec<ExitName>,
     pub failed: Vec<ExitName>,
     pub began: Step,
+    pub began_at: Time,
+    /// When it looked last whether its exit is still what it was.
+    pub turned: Step,
     /// Since when it goes by these pools.
     pub looked: Step,
     pub tag: Option<Tag>,
@@ -115,6 +119,8 @@ impl Request {
             tried: Vec::new(),
             failed: Vec::new(),
             began: stage.history.step,
+            began_at: stage.history.now,
+            turned: stage.history.step,
             looked: stage.history.step,
             tag: None,
             at: At::Done,
@@ -195,6 +201,13 @@ impl Request {
             return self.fail(Code::ExitFailed, stage);
         }
         self.refresh(stage);
+        self.turned = stage.history.step;
+        if let Some(change) = self.readdressed(&claim, stage) {
+            return match change {
+                Ok(down) => self.fail_over(claim, down, false, stage),
+                Err(_) => self.fail(Code::ExitDown, stage),
+            };
+        }
         let now = stage.store.now();
         if self.plain
             && let Some(link) = self.take_kept(&claim, stage)
@@ -370,7 +383,18 @@ impl Request {
             .tell(|| format!("{who} {}: {news:?} on {exit}, expires-in={expires_in_s}", self.number));
         let tag = self.tag.expect("a pin was seen");
         let survives = stage.store.survives(self.key, pin);
-        stage.history.answered(who, &Answer { request: self.number, tag, news, expires_in_s, pin, survives });
+        let answer = Answer {
+            request: self.number,
+            began: self.began_at,
+            turned: self.turned,
+            named: self.ask.exit.is_some(),
+            tag,
+            news,
+            expires_in_s,
+            pin,
+            survives,
+        };
+        stage.history.answered(who, &answer);
     }
 
     pub fn fail(&mut self, code: Code, stage: &mut Stage<'_>) {
