@@ -86,7 +86,7 @@ impl DayKeeper {
 /// What was moved between two countings.
 fn since(before: DayBytes, now: DayBytes) -> DayBytes {
     // A day that has begun meanwhile begins with nothing.
-    let of_today = (before.day == now.day).then_some(before.users).unwrap_or_default();
+    let of_today = if before.day == now.day { before.users } else { Vec::new() };
     let before: HashMap<UserName, u64> = of_today.into_iter().collect();
     let more = |(user, bytes): (UserName, u64)| {
         let more = bytes.saturating_sub(before.get(&user).copied().unwrap_or(0));
