@@ -29,6 +29,7 @@ mod sim {
     pub mod history;
     pub mod life;
     pub mod mistake;
+    pub mod outcome;
     pub mod pools;
     pub mod request;
     pub mod route;

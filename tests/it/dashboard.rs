@@ -39,7 +39,7 @@ fn a_click_ends_moves_and_switches_and_numbers_agree() {
     let browser = Browser::open(1280, 1600, false);
     open(&gateway, &browser);
     browser.wait("three sessions", &format!("{}.length === 3", rows()));
-    assert_eq!(browser.run("return document.getElementById('tile-sessions').textContent"), "3");
+    browser.wait("their count", "document.getElementById('tile-sessions').textContent === '3'");
     let failed = gateway.get("acme-type-gone", &origin.url("/ip"));
     assert!(failed.status >= 500, "{failed:?}");
     browser.wait("the failure", "document.querySelector('#failures .code')?.textContent.includes('50')");
