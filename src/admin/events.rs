@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
 use axum::response::sse::{Event as Sent, KeepAlive, Sse};
 use futures_util::Stream;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
 use super::asks::{Asked, Flag};
+use super::gate::Opened;
 use super::history::Stats;
 use super::problem::{Kind, Problem};
 use super::{Desk, wall};
@@ -25,7 +27,7 @@ struct Feed {
     desk: Arc<Desk>,
     listener: Listener,
     stats: watch::Receiver<Arc<Stats>>,
-    key: watch::Receiver<Option<blake3::Hash>>,
+    opened: Opened,
     /// What is to be told first.
     past: VecDeque<(&'static str, String)>,
 }
@@ -73,14 +75,14 @@ struct Line {
 ))]
 pub(super) async fn stream(
     State(desk): State<Arc<Desk>>,
+    Extension(opened): Extension<Opened>,
     Asked(From { past: Flag(all) }): Asked<From>,
 ) -> Result<Sse<impl Stream<Item = Result<Sent, Infallible>>>, Problem> {
     let listening = desk.steering.instruments.events.listen();
     let (listener, failures) =
         listening.ok_or_else(|| Problem::new(Kind::Busy, "as many listen as may: close one"))?;
     let (minutes, stats) = desk.history.follow();
-    let key = desk.key.watch();
-    let mut feed = Feed { desk, listener, stats, key, past: VecDeque::new() };
+    let mut feed = Feed { desk, listener, stats, opened, past: VecDeque::new() };
     feed.begin(&minutes, if all { failures } else { Vec::new() }, all);
     let stream = futures_util::stream::unfold(feed, |mut feed| async {
         let (name, data) = feed.next().await?;
@@ -117,7 +119,7 @@ impl Feed {
             // The process that has taken our place tells from now on.
             () = self.desk.drain.handed_over() => None,
             // Whoever listens shows the new token first.
-            _ = self.key.changed() => None,
+            () = self.opened.changed() => None,
             changed = self.stats.changed() => {
                 changed.ok()?;
                 Some(("stats", json(&**self.stats.borrow_and_update())))

@@ -41,11 +41,6 @@ impl Key {
         self.token.send_if_modified(|token| std::mem::replace(token, new) != new);
     }
 
-    /// To see when it is replaced.
-    pub(super) fn watch(&self) -> watch::Receiver<Option<blake3::Hash>> {
-        self.token.subscribe()
-    }
-
     fn get(&self) -> Option<blake3::Hash> {
         *self.token.borrow()
     }
@@ -122,8 +117,23 @@ fn token(field: &[u8]) -> Option<Cow<'_, [u8]>> {
     Some(pair.split_off(colon + 1).into())
 }
 
+/// What let a request through: what goes on for long ends when it changes.
+#[derive(Clone)]
+pub(super) struct Opened(watch::Receiver<Option<blake3::Hash>>);
+
+impl Opened {
+    /// Ready once the key is another than it was then.
+    pub(super) async fn changed(&mut self) {
+        // Without its sender, the gateway is gone.
+        let _ = self.0.changed().await;
+    }
+}
+
 /// Lets a request through, or answers why not.
-pub(super) async fn gate(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+pub(super) async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+    // Before it is looked at: no change is missed.
+    let opened = Opened(gate.key.token.subscribe());
+    request.extensions_mut().insert(opened);
     match gate.check(&request) {
         Ok(()) => next.run(request).await,
         Err(problem) => {
@@ -287,7 +297,7 @@ mod tests {
     #[test]
     fn a_token_is_replaced_for_all_that_comes() {
         let gate = gate(Some("old"), true);
-        let mut seen = gate.key.watch();
+        let mut seen = gate.key.token.subscribe();
         let as_ = |token: &'static str| [("host", "localhost"), ("authorization", token)];
         gate.key.replace(Some(&Secret::new("old")));
         assert!(!seen.has_changed().unwrap(), "the same");

@@ -61,11 +61,13 @@ static ASIDE: Semaphore = Semaphore::const_new(2);
 
 /// All that is asked about here.
 pub(crate) struct Desk {
+    /// What opens the listener.
     pub(crate) key: Arc<Key>,
     pub(crate) steering: Arc<Steering>,
     pub(crate) users: Arc<Users>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) drain: Drain,
+    /// How the gateway has done of late.
     pub(crate) history: History,
 }
 
