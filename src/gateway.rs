@@ -73,6 +73,8 @@ struct Inner {
     steering: Arc<Steering>,
     sockets: Vec<Socket>,
     secured: Vec<Secured>,
+    /// To the operator's API.
+    key: Arc<admin::Key>,
     manager: Arc<Manager>,
     image: Option<Image>,
     /// Held while a new process is to take our place.
@@ -162,6 +164,8 @@ impl Gateway {
             Watching { pools: Watch::new(loaded.watched), config: Watch::new(config.watched().clone()) };
         let (reloads, asked) = reloads();
         let steering = Arc::new(kept.steering(&shared, reloads));
+        let token = config.admin.as_ref().and_then(|admin| admin.token.as_ref());
+        let key = Arc::new(admin::Key::new(token));
         let inner = Arc::new(Inner {
             config: ArcSwap::from_pointee(config),
             shared,
@@ -170,6 +174,7 @@ impl Gateway {
             steering,
             sockets: std::mem::take(&mut listeners.all),
             secured: std::mem::take(&mut listeners.secured),
+            key,
             manager,
             image,
             upgrading: Mutex::default(),
@@ -249,14 +254,15 @@ impl Inner {
         }
         if let Some(listener) = listeners.admin {
             log_listening(&listener, "admin");
-            let token = self.config.load().admin.as_ref().and_then(|admin| admin.token.clone());
             let desk = admin::Desk {
+                key: self.key.clone(),
                 steering: self.steering.clone(),
                 users: self.shared.users.clone(),
                 connections: self.shared.connections.clone(),
                 drain: self.shared.drain.clone(),
+                history: admin::History::default(),
             };
-            self.until_end(admin::serve(listener, desk, token));
+            self.until_end(admin::serve(listener, desk));
         }
         if let Some(time) = watchdog {
             let manager = self.manager.clone();

@@ -36,6 +36,21 @@ fn the_readme_names_every_failure_code_beside_its_status() {
 }
 
 #[test]
+fn the_runbook_has_every_failure_code() {
+    let operations = read("docs/operations.md");
+    let runbook = operations.split("### Failure codes\n").nth(1).expect("a table of codes");
+    let cells: Vec<_> =
+        runbook.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next()).collect();
+    let named: Vec<_> =
+        cells.iter().flat_map(|cell| cell.split(", ")).map(|code| code.trim_matches('`')).collect();
+    for code in Code::all() {
+        let rows = named.iter().filter(|named| **named == code.name()).count();
+        assert_eq!(rows, 1, "the runbook of docs/operations.md needs one row for {code}");
+    }
+    assert_eq!(named.len(), Code::all().count(), "the runbook has a row for a code that there is not");
+}
+
+#[test]
 fn every_label_is_documented() {
     for path in ["README.md", "docs/username.md", "docs/pools.md"] {
         let text = read(path);

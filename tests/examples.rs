@@ -47,27 +47,43 @@ fn check_client(command: &mut Command) {
     let gateway = Setup::addresses(3).start();
     let origin = Origin::start();
     let proxy = format!("http://acme:{PASSWORD}@{}", gateway.listener(0));
-    let output = run(command.arg(proxy).arg(origin.url("/ip")));
-    let printed = String::from_utf8_lossy(&output.stdout);
+    let printed = printed(command.arg(proxy).arg(origin.url("/ip")));
+    check_pairs(&printed);
+    assert_eq!(origin.count(), 4);
+}
+
+/// What a program prints that ends well.
+#[track_caller]
+fn printed(command: &mut Command) -> String {
+    let output = run(command);
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?} failed:\n{printed}{complaint}");
+    printed
+}
 
-    let pair = |name: &str| {
-        let line = printed.lines().find_map(|line| line.strip_prefix(name));
-        let line = line.unwrap_or_else(|| panic!("no line {name} in:\n{printed}{complaint}"));
-        let [first, second] = line.split_whitespace().collect::<Vec<_>>()[..] else {
-            panic!("not two addresses: {line}");
-        };
-        (first.to_owned(), second.to_owned())
-    };
-    let (first, second) = pair("sticky:");
+/// One exit for a session, two without.
+#[track_caller]
+fn check_pairs(printed: &str) {
+    let (first, second) = pair(printed, "sticky:");
     assert_eq!(first, second, "one session, two exits");
-    let (third, fourth) = pair("rotating:");
+    let (third, fourth) = pair(printed, "rotating:");
     assert_ne!(third, fourth, "no session, one exit twice");
     for seen in [first, third, fourth] {
-        assert!(["127.0.0.2", "127.0.0.3", "127.0.0.4"].contains(&&*seen), "{seen} is no exit");
+        assert!(["127.0.0.2", "127.0.0.3", "127.0.0.4"].contains(&seen), "{seen} is no exit");
     }
-    assert_eq!(origin.count(), 4);
+}
+
+/// The two addresses of a line.
+#[track_caller]
+fn pair<'p>(printed: &'p str, name: &str) -> (&'p str, &'p str) {
+    let line = printed.lines().find_map(|line| line.strip_prefix(name));
+    let line = line.unwrap_or_else(|| panic!("no line {name} in:\n{printed}"));
+    let mut words = line.split_whitespace();
+    match (words.next(), words.next(), words.next()) {
+        (Some(first), Some(second), None) => (first, second),
+        _ => panic!("not two addresses: {line}"),
+    }
 }
 
 #[track_caller]
@@ -95,6 +111,26 @@ fn works(program: &str, arguments: &[&str]) -> bool {
 fn curl() {
     assert!(works("curl", &["--version"]), "curl is missing (Debian package curl): {INSTALL}");
     check_client(&mut Command::new("examples/curl.sh"));
+}
+
+#[test]
+fn tokens() {
+    assert!(works("curl", &["--version"]), "curl is missing (Debian package curl): {INSTALL}");
+    let dir = tempfile::tempdir().expect("a folder");
+    let key = dir.path().join("ci.pem");
+    let mut make = Command::new(harness::gateway::MOORGATE);
+    let public = printed(make.args(["token", "--new-key", "--key"]).arg(&key));
+    let tokens = serde_json::json!({ "keys": ["jwks.json"], "audience": "moorgate" });
+    let gateway = Setup::addresses(3).config("tokens", tokens).file("jwks.json", public).start();
+    let origin = Origin::start();
+    let proxy = format!("http://{}", gateway.listener(0));
+    let mut client = Command::new("examples/token.sh");
+    client.env("MOORGATE", harness::gateway::MOORGATE).arg(&key).args(["acme", &proxy]);
+    let printed = printed(client.arg(origin.url("/ip")));
+    check_pairs(&printed);
+    let (first, second) = pair(&printed, "fixed:");
+    assert_eq!(first, second, "the token's session, two exits");
+    assert_eq!(origin.count(), 6);
 }
 
 #[test]

@@ -29,6 +29,7 @@ mod sim {
     pub mod history;
     pub mod life;
     pub mod mistake;
+    pub mod outcome;
     pub mod pools;
     pub mod request;
     pub mod route;
@@ -93,16 +94,18 @@ fn the_promises_are_kept() {
 }
 
 /// What must have happened somewhere.
-const EVERYTHING: [&str; 26] = [
+const EVERYTHING: [&str; 29] = [
     "a pin that nobody had seen was lost",
     "bad_response",
     "ended on demand",
     "exit_down",
     "exit_failed",
+    "fails for its new address",
     "found the session moved",
     "held",
     "kill",
     "left by a kept connection",
+    "left for its address",
     "loss of power",
     "lost a claim",
     "lost a move",
@@ -116,6 +119,7 @@ const EVERYTHING: [&str; 26] = [
     "reload",
     "renewed",
     "replaced before it was seen",
+    "stays for all its new address",
     "step of the wall clock",
     "store_unavailable",
     "target_refused",

@@ -1,10 +1,11 @@
 //! `/v1/exits`.
 //!
-//! Owns: how an exit is shown, and the requests about exits.
+//! Owns: how an exit is shown, and the requests about single ones (`list` has
+//! the list).
 //! Must not know: how a switch is done. What is shown has no credential: `via`
 //! comes without, and a template's token is not told at all.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::asks::{Asked, Flag, Named, Nothing, Told, behind, cursor, limit};
+use super::asks::{Asked, Flag, Named, Nothing, Told};
 use super::problem::{Kind, Problem};
 use super::{Desk, wall};
 use crate::core::exit::{Exit, Mode, Via};
@@ -23,9 +24,7 @@ use crate::state::{ExitState, Latency};
 use crate::steer::Steering;
 use crate::steer::exits::{Act, Plan};
 
-/// The longest page, and one that nobody gave a length for.
-const MOST: u32 = 10_000;
-const DEFAULT: u32 = 1000;
+pub(super) mod list;
 
 /// An exit.
 #[derive(Serialize, ToSchema)]
@@ -72,7 +71,7 @@ pub(super) struct Shown {
     connections: u32,
     /// The most connections; 0: any number.
     max_connections: u32,
-    /// Dials that reached their target.
+    /// Dials for clients that reached their target.
     dials: u64,
     /// Dials that failed by its fault.
     failures: u64,
@@ -80,6 +79,10 @@ pub(super) struct Shown {
     target_failures: u64,
     /// How often it was ejected.
     ejections: u64,
+    /// Probes that were answered; no dials.
+    probes: u64,
+    /// Probes that failed by its fault.
+    probe_failures: u64,
     /// Bytes from clients.
     bytes_up: u64,
     /// Bytes to clients.
@@ -169,80 +172,13 @@ impl Shown {
             failures: dials.failed,
             target_failures: dials.target_failed,
             ejections: dials.ejections,
+            probes: dials.probes_worked,
+            probe_failures: dials.probes_failed,
             bytes_up: dials.up,
             bytes_down: dials.down,
             connect_ms: live.latency().map(Percentiles::from),
         }
     }
-}
-
-/// Which exits, and which part of the list.
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(super) struct List {
-    /// Of this pool.
-    pool: Option<String>,
-    /// `next` of the page before.
-    cursor: Option<String>,
-    /// At most so many: 1 to 10000.
-    #[param(minimum = 1, maximum = 10_000, default = 1000)]
-    limit: Option<u32>,
-}
-
-/// A part of the list.
-#[derive(Serialize, ToSchema)]
-pub(super) struct Exits {
-    /// By pool and id.
-    exits: Vec<Shown>,
-    /// The cursor of the page behind this; none: that was all.
-    next: Option<String>,
-}
-
-/// The exits.
-#[utoipa::path(get, path = "/v1/exits", params(List), responses(
-    (status = 200, body = Exits),
-    (status = 400, body = Problem, content_type = "application/problem+json"),
-))]
-pub(super) async fn list(
-    State(desk): State<Arc<Desk>>,
-    Asked(list): Asked<List>,
-) -> Result<Json<Exits>, Problem> {
-    let limit = limit(list.limit, MOST, DEFAULT)?;
-    let filters = [list.pool.as_deref()];
-    let after = list.cursor.as_deref().map(|cursor| after(cursor, &filters)).transpose()?;
-    let snapshot = desk.steering.state.snapshot();
-    let pools = snapshot.pools().iter().filter(|pool| filters[0].is_none_or(|name| name == &*pool.name));
-    // One more than is shown tells whether there are more.
-    let mut first = BTreeSet::<&ExitName>::new();
-    for exit in pools.flat_map(|pool| pool.exits.iter()) {
-        let late = first.len() > limit && first.last().is_some_and(|last| exit.name > **last);
-        if late || after.as_ref().is_some_and(|after| exit.name <= *after) {
-            continue;
-        }
-        first.insert(&exit.name);
-        if first.len() > limit + 1 {
-            first.pop_last();
-        }
-    }
-    let more = first.len() > limit;
-    let shown: Vec<_> = first.into_iter().take(limit).collect();
-    let next = shown.last().filter(|_| more).map(|name| {
-        let behind = format!("{}\0{}", name.pool, name.id);
-        cursor(behind.as_bytes(), &filters)
-    });
-    let show = |name: &&ExitName| {
-        let (exit, live) = snapshot.pool(&name.pool)?.exit(&name.id)?;
-        Some(Shown::new(exit, live, &desk.steering))
-    };
-    Ok(Json(Exits { exits: shown.iter().filter_map(show).collect(), next }))
-}
-
-fn after(cursor: &str, filters: &[Option<&str>]) -> Result<ExitName, Problem> {
-    let wrong = || Problem::new(Kind::CursorInvalid, "leave cursor out to begin anew");
-    let text = String::from_utf8(behind(cursor, filters)?).map_err(|_| wrong())?;
-    let (pool, id) = text.split_once('\0').ok_or_else(wrong)?;
-    Ok(ExitName { pool: pool.into(), id: id.into() })
 }
 
 /// An exit.
@@ -253,6 +189,7 @@ fn after(cursor: &str, filters: &[Option<&str>]) -> Result<ExitName, Problem> {
     ),
     responses(
     (status = 200, body = Shown),
+    (status = 400, body = Problem, content_type = "application/problem+json"),
     (status = 404, body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn one(
@@ -274,9 +211,9 @@ pub(super) async fn one(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct How {
-    /// Only say what it would do.
+    /// Only say what it would do: `true`, or the name alone.
     #[serde(default)]
-    #[param(value_type = bool)]
+    #[param(value_type = String, pattern = "^(|true|1|false|0)$")]
     dry_run: Flag,
 }
 
@@ -327,7 +264,7 @@ impl Switched {
     params(
         ("pool" = String, Path, description = "its pool"),
         ("id" = String, Path, description = "its id, percent-encoded"),
-        ("act" = String, Path, description = "active, drain, off or reset"),
+        ("act" = String, Path, description = "what to do", pattern = "^(active|drain|off|reset)$"),
         How,
     ),
     responses(
@@ -338,13 +275,12 @@ impl Switched {
 ))]
 pub(super) async fn act(
     State(desk): State<Arc<Desk>>,
-    Named((pool, rest)): Named<(String, String)>,
+    Named((pool, id, word)): Named<(String, String, String)>,
     Asked(How { dry_run: Flag(dry_run) }): Asked<How>,
     Told(Nothing {}): Told<Nothing>,
 ) -> Result<Json<Switched>, Problem> {
     let unknown = || Problem::new(Kind::NotFound, "end the path with /active, /drain, /off or /reset");
-    let (id, word) = rest.rsplit_once('/').ok_or_else(unknown)?;
-    let act = match (word, Mode::from_word(word)) {
+    let act = match (&*word, Mode::from_word(&word)) {
         ("reset", _) => Act::Reset,
         (_, mode) => Act::Switch(mode.ok_or_else(unknown)?),
     };

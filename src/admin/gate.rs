@@ -8,6 +8,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN, WWW_AUTHENTICATE};
@@ -17,16 +18,42 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use tokio::sync::watch;
 
 use super::problem::{Kind, Problem};
 use crate::core::secret::Secret;
 
+/// The token that opens the gate; a reload may bring another.
+pub(crate) struct Key {
+    /// Its digest, so that comparing takes as long whatever was sent.
+    token: watch::Sender<Option<blake3::Hash>>,
+}
+
+impl Key {
+    /// This token; `None`: none is needed.
+    pub(crate) fn new(token: Option<&Secret>) -> Self {
+        Self { token: watch::Sender::new(digest(token)) }
+    }
+
+    /// Another one from now on. What the old one opened ends.
+    pub(crate) fn replace(&self, token: Option<&Secret>) {
+        let new = digest(token);
+        self.token.send_if_modified(|token| std::mem::replace(token, new) != new);
+    }
+
+    fn get(&self) -> Option<blake3::Hash> {
+        *self.token.borrow()
+    }
+}
+
+fn digest(token: Option<&Secret>) -> Option<blake3::Hash> {
+    token.map(|token| blake3::hash(token.expose().as_bytes()))
+}
+
 /// The admin listener's gate.
 #[derive(Clone)]
 pub(super) struct Gate {
-    /// A digest of the token, so that comparing takes as long whatever was
-    /// sent.
-    token: Option<blake3::Hash>,
+    key: Arc<Key>,
     /// The listener is on loopback.
     local: bool,
 }
@@ -38,38 +65,40 @@ const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const OPEN: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 impl Gate {
-    /// With this token, on a listener that is `local` or not.
-    pub(super) fn new(token: Option<&Secret>, local: bool) -> Self {
-        Self { token: token.map(|token| blake3::hash(token.expose().as_bytes())), local }
+    /// With this key, on a listener that is `local` or not.
+    pub(super) fn new(key: Arc<Key>, local: bool) -> Self {
+        Self { key, local }
     }
 
     fn check(&self, request: &Request) -> Result<(), Problem> {
         let headers = request.headers();
         let path = request.uri().path();
-        let trusted = self.token.is_some() && self.check_token(headers).is_ok();
+        // Looked at once: it may be replaced meanwhile.
+        let key = self.key.get();
+        let trusted = key.is_some() && check_token(key, headers).is_ok();
         if !trusted && self.local {
             check_host(request)?;
         }
         check_origin(request)?;
-        let open = self.local && (self.token.is_none() || OPEN.contains(&path));
+        let open = self.local && (key.is_none() || OPEN.contains(&path));
         if trusted || open {
             return Ok(());
         }
-        self.check_token(headers)
+        check_token(key, headers)
     }
+}
 
-    fn check_token(&self, headers: &HeaderMap) -> Result<(), Problem> {
-        let mut fields = headers.get_all(AUTHORIZATION).iter();
-        let (Some(field), None) = (fields.next(), fields.next()) else {
-            let detail = "send the token of the configuration as one field Authorization: Bearer";
-            return Err(Problem::new(Kind::TokenRequired, detail));
-        };
-        let sent = token(field.as_bytes()).map(|sent| blake3::hash(&sent));
-        // The comparison of digests takes the same time for all of them.
-        match (self.token, sent) {
-            (Some(token), Some(sent)) if sent == token => Ok(()),
-            _ => Err(Problem::new(Kind::TokenWrong, "send the token that the configuration has under admin")),
-        }
+fn check_token(key: Option<blake3::Hash>, headers: &HeaderMap) -> Result<(), Problem> {
+    let mut fields = headers.get_all(AUTHORIZATION).iter();
+    let (Some(field), None) = (fields.next(), fields.next()) else {
+        let detail = "send the token of the configuration as one field Authorization: Bearer";
+        return Err(Problem::new(Kind::TokenRequired, detail));
+    };
+    let sent = token(field.as_bytes()).map(|sent| blake3::hash(&sent));
+    // The comparison of digests takes the same time for all of them.
+    match (key, sent) {
+        (Some(token), Some(sent)) if sent == token => Ok(()),
+        _ => Err(Problem::new(Kind::TokenWrong, "send the token that the configuration has under admin")),
     }
 }
 
@@ -88,8 +117,23 @@ fn token(field: &[u8]) -> Option<Cow<'_, [u8]>> {
     Some(pair.split_off(colon + 1).into())
 }
 
+/// What let a request through: what goes on for long ends when it changes.
+#[derive(Clone)]
+pub(super) struct Opened(watch::Receiver<Option<blake3::Hash>>);
+
+impl Opened {
+    /// Ready once the key is another than it was then.
+    pub(super) async fn changed(&mut self) {
+        // Without its sender, the gateway is gone.
+        let _ = self.0.changed().await;
+    }
+}
+
 /// Lets a request through, or answers why not.
-pub(super) async fn gate(State(gate): State<Gate>, request: Request, next: Next) -> Response {
+pub(super) async fn gate(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+    // Before it is looked at: no change is missed.
+    let opened = Opened(gate.key.token.subscribe());
+    request.extensions_mut().insert(opened);
     match gate.check(&request) {
         Ok(()) => next.run(request).await,
         Err(problem) => {
@@ -166,6 +210,10 @@ mod tests {
 
     use super::*;
 
+    fn gate(token: Option<&str>, local: bool) -> Gate {
+        Gate::new(Arc::new(Key::new(token.map(Secret::new).as_ref())), local)
+    }
+
     #[track_caller]
     fn check(gate: &Gate, line: &str, fields: &[(&str, &str)], expected: Option<Kind>) {
         let (method, uri) = line.split_once(' ').unwrap();
@@ -181,7 +229,7 @@ mod tests {
 
     #[test]
     fn without_a_token_only_loopback_hosts_are_served() {
-        let gate = Gate::new(None, true);
+        let gate = gate(None, true);
         for host in ["localhost", "LOCALHOST:9090", "127.0.0.1:9090", "127.9.9.9", "[::1]:1", "[::1]"] {
             check(&gate, "GET /v1/pools", &[("host", host)], None);
         }
@@ -215,7 +263,7 @@ mod tests {
         let host = ("host", "gate.example");
         let bearer = |token: &'static str| ("authorization", token);
         for local in [true, false] {
-            let gate = Gate::new(Some(&Secret::new("s3cret")), local);
+            let gate = gate(Some("s3cret"), local);
             let path = "GET /v1/pools";
             check(&gate, path, &[host, bearer("Bearer s3cret")], None);
             check(&gate, path, &[host, bearer("bearer  s3cret ")], None);
@@ -247,8 +295,26 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_replaced_for_all_that_comes() {
+        let gate = gate(Some("old"), true);
+        let mut seen = gate.key.token.subscribe();
+        let as_ = |token: &'static str| [("host", "localhost"), ("authorization", token)];
+        gate.key.replace(Some(&Secret::new("old")));
+        assert!(!seen.has_changed().unwrap(), "the same");
+        check(&gate, "GET /", &as_("Bearer old"), None);
+        gate.key.replace(Some(&Secret::new("new")));
+        assert!(seen.has_changed().unwrap());
+        seen.mark_unchanged();
+        check(&gate, "GET /", &as_("Bearer old"), Some(Kind::TokenWrong));
+        check(&gate, "GET /", &as_("Bearer new"), None);
+        gate.key.replace(None);
+        assert!(seen.has_changed().unwrap());
+        check(&gate, "GET /", &as_("Bearer old"), None);
+    }
+
+    #[test]
     fn another_sites_page_may_not_ask() {
-        let gate = Gate::new(None, true);
+        let gate = gate(None, true);
         let host = ("host", "localhost:9090");
         check(&gate, "POST /v1/reload", &[host, ("origin", "http://localhost:9090")], None);
         for origin in ["http://localhost:9091", "https://evil.example", "null", "localhost:9090"] {

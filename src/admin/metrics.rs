@@ -9,21 +9,21 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 
-use super::Desk;
-use super::problem::{Kind, Problem};
+use super::problem::Problem;
+use super::{Desk, aside};
 use crate::observe::exposition::MEDIA_TYPE;
 use crate::observe::metrics::{self, Exit, Fleet, Pool, Scene};
 use crate::observe::process::Taken;
 use crate::state::LivePool;
 
-/// What is counted, for Prometheus.
-#[utoipa::path(get, path = "/metrics", responses(
+/// What is counted, for Prometheus. Needs no token on loopback.
+#[utoipa::path(get, path = "/metrics", security((), ("token" = [])), responses(
     (status = 200, content_type = "text/plain", body = String),
+    (status = 503, body = Problem, content_type = "application/problem+json"),
 ))]
 pub(super) async fn scrape(State(desk): State<Arc<Desk>>) -> Result<impl IntoResponse, Problem> {
-    // Many exits or descriptors take some milliseconds.
-    let text = tokio::task::spawn_blocking(move || desk.metrics()).await;
-    let text = text.map_err(|_| Problem::new(Kind::Busy, "the gateway ends: ask another"))?;
+    // Many descriptors take some milliseconds as well.
+    let text = aside(move || desk.metrics()).await?;
     Ok(([(CONTENT_TYPE, MEDIA_TYPE)], text))
 }
 
@@ -69,6 +69,8 @@ impl Desk {
                 failed: dials.failed,
                 target_failed: dials.target_failed,
                 ejections: dials.ejections,
+                probes_worked: dials.probes_worked,
+                probes_failed: dials.probes_failed,
                 up: dials.up,
                 down: dials.down,
             }

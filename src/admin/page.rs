@@ -24,11 +24,12 @@ const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resour
 const JS: &str = "text/javascript; charset=utf-8";
 
 /// Name, type and text of each file but the page itself.
-const FILES: [(&str, &str, &str); 10] = [
+const FILES: [(&str, &str, &str); 11] = [
     ("page.css", "text/css; charset=utf-8", include_str!("page/page.css")),
     ("icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
     ("main.js", JS, include_str!("page/main.js")),
     ("api.js", JS, include_str!("page/api.js")),
+    ("codes.js", JS, include_str!("page/codes.js")),
     ("dom.js", JS, include_str!("page/dom.js")),
     ("plot.js", JS, include_str!("page/plot.js")),
     ("pools.js", JS, include_str!("page/pools.js")),
@@ -66,6 +67,17 @@ fn answer(kind: &'static str, text: &'static str) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::code::Code;
+
+    #[test]
+    fn every_failure_code_has_its_advice() {
+        let text = include_str!("page/codes.js");
+        let lines = text.lines().filter(|line| line.starts_with("  ") && line.contains(": "));
+        assert_eq!(lines.count(), Code::all().count(), "advice for a code that there is not");
+        for code in Code::all() {
+            assert_eq!(text.matches(&format!("\n  {code}: ")).count(), 1, "{code}");
+        }
+    }
 
     #[test]
     fn every_file_that_is_loaded_is_there() {

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::IntoResponse;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::asks::{Asked, Nothing, Told};
 use super::exits::health;
 use super::problem::{Kind, Problem};
-use super::{Desk, wall};
+use super::{Desk, json_aside, wall};
 use crate::core::exit::Mode;
 use crate::core::pool::{Placement, Rotation};
 use crate::state::LivePool;
@@ -34,6 +35,8 @@ pub(super) struct Pool {
     failover: &'static str,
     /// How many exits it has.
     exits: u32,
+    /// Their weights in all.
+    weight: u64,
     /// Of those, in use.
     active: u32,
     /// Of those, taking nothing new.
@@ -78,6 +81,7 @@ impl Pool {
         };
         for (exit, state) in live.exits() {
             shown.exits += 1;
+            shown.weight += u64::from(exit.weight);
             match exit.mode {
                 Mode::Active => shown.active += 1,
                 Mode::Drain => shown.drain += 1,
@@ -134,13 +138,21 @@ impl Reloaded {
 #[utoipa::path(get, path = "/v1/pools", responses(
     (status = 200, body = Pools),
     (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 503, body = Problem, content_type = "application/problem+json"),
 ))]
-pub(super) async fn list(State(desk): State<Arc<Desk>>, Asked(Nothing {}): Asked<Nothing>) -> Json<Pools> {
-    let snapshot = desk.steering.state.snapshot();
-    let live = snapshot.pools().iter().filter_map(|pool| snapshot.pool(&pool.name));
-    let pools = live.map(|live| Pool::new(live, &desk.steering)).collect();
-    let last = desk.steering.reloads.last();
-    Json(Pools { pools, last_reload: last.map(|outcome| Reloaded::new(&outcome, &desk.steering)) })
+pub(super) async fn list(
+    State(desk): State<Arc<Desk>>,
+    Asked(Nothing {}): Asked<Nothing>,
+) -> Result<impl IntoResponse, Problem> {
+    json_aside(move || {
+        let steering = &*desk.steering;
+        let snapshot = steering.state.snapshot();
+        let live = snapshot.pools().iter().filter_map(|pool| snapshot.pool(&pool.name));
+        let pools = live.map(|live| Pool::new(live, steering)).collect();
+        let last = steering.reloads.last();
+        Ok(Pools { pools, last_reload: last.map(|outcome| Reloaded::new(&outcome, steering)) })
+    })
+    .await
 }
 
 /// Reads users, pools and what pools take from the configuration again, and

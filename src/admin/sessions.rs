@@ -29,6 +29,7 @@ const DEFAULT: u32 = 100;
 #[derive(Serialize, ToSchema)]
 pub(super) struct Session {
     /// The digest of user, pool, labels and name, in hexadecimal.
+    #[schema(pattern = "^[0-9a-f]{32}$")]
     key: String,
     /// Whose it is.
     #[schema(value_type = String)]
@@ -101,7 +102,7 @@ pub(super) struct List {
     exit: Option<String>,
     /// Of exactly this name.
     session: Option<String>,
-    /// `next` of the page before.
+    /// `next` of the page before. Good for the same filters alone.
     cursor: Option<String>,
     /// At most so many: 1 to 1000.
     #[param(minimum = 1, maximum = 1000, default = 100)]
@@ -154,7 +155,7 @@ pub(super) async fn list(
 }
 
 /// A session.
-#[utoipa::path(get, path = "/v1/sessions/{key}", params(("key" = String, Path, description = "its key")), responses(
+#[utoipa::path(get, path = "/v1/sessions/{key}", params(("key" = String, Path, description = "its key", pattern = "^[0-9A-Fa-f]{32}$")), responses(
     (status = 200, body = Session),
     (status = 400, body = Problem, content_type = "application/problem+json"),
     (status = 404, body = Problem, content_type = "application/problem+json"),
@@ -170,7 +171,7 @@ pub(super) async fn one(
 
 /// Ends a session: its next request makes a new pin. Open tunnels go on. The
 /// answer shows it as it was.
-#[utoipa::path(delete, path = "/v1/sessions/{key}", params(("key" = String, Path, description = "its key")), responses(
+#[utoipa::path(delete, path = "/v1/sessions/{key}", params(("key" = String, Path, description = "its key", pattern = "^[0-9A-Fa-f]{32}$")), responses(
     (status = 200, body = Session),
     (status = 400, body = Problem, content_type = "application/problem+json"),
     (status = 404, body = Problem, content_type = "application/problem+json"),
@@ -197,8 +198,8 @@ pub(super) struct MoveTo {
 
 /// Moves a session to another exit, now. It keeps its expiry; open tunnels go
 /// on; its next answer says `moved`.
-#[utoipa::path(post, path = "/v1/sessions/{key}/move", params(("key" = String, Path, description = "its key")),
-    request_body(content = Option<MoveTo>, content_type = "application/json"), responses(
+#[utoipa::path(post, path = "/v1/sessions/{key}/move", params(("key" = String, Path, description = "its key", pattern = "^[0-9A-Fa-f]{32}$")),
+    request_body(content = MoveTo, content_type = "application/json"), responses(
     (status = 200, body = Session),
     (status = 400, body = Problem, content_type = "application/problem+json"),
     (status = 404, body = Problem, content_type = "application/problem+json"),
@@ -220,14 +221,15 @@ pub(super) async fn relocate(
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Extend {
-    /// What is to be left of it from now on, such as `30m` or `24h`.
-    #[schema(example = "24h")]
+    /// What is to be left of it from now on, such as `30m` or `24h`: 1 s to
+    /// 168 h.
+    #[schema(example = "24h", pattern = "^([0-9]+(ms|s|m|h|d|w))+$")]
     ttl: String,
 }
 
 /// Makes a session last at least `ttl` from now on: never less long than it
 /// would, never past 168 h from its making.
-#[utoipa::path(post, path = "/v1/sessions/{key}/extend", params(("key" = String, Path, description = "its key")),
+#[utoipa::path(post, path = "/v1/sessions/{key}/extend", params(("key" = String, Path, description = "its key", pattern = "^[0-9A-Fa-f]{32}$")),
     request_body(content = Extend, content_type = "application/json"), responses(
     (status = 200, body = Session),
     (status = 400, body = Problem, content_type = "application/problem+json"),

@@ -6,14 +6,14 @@
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
+use axum::response::IntoResponse;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Desk;
 use super::asks::{Asked, Nothing};
 use super::problem::Problem;
+use super::{Desk, json_aside};
 use crate::admit::users::Used;
 use crate::core::limits::UserLimits;
 
@@ -95,12 +95,20 @@ pub(super) struct Users {
 #[utoipa::path(get, path = "/v1/users", responses(
     (status = 200, body = Users),
     (status = 400, body = Problem, content_type = "application/problem+json"),
+    (status = 503, body = Problem, content_type = "application/problem+json"),
 ))]
-pub(super) async fn list(State(desk): State<Arc<Desk>>, Asked(Nothing {}): Asked<Nothing>) -> Json<Users> {
-    let user = |used: Used| {
+pub(super) async fn list(
+    State(desk): State<Arc<Desk>>,
+    Asked(Nothing {}): Asked<Nothing>,
+) -> Result<impl IntoResponse, Problem> {
+    json_aside(move || Ok(Users { users: desk.users.usage().into_iter().map(User::from).collect() })).await
+}
+
+impl From<Used> for User {
+    fn from(used: Used) -> Self {
         let Used { name, account, in_use } = used;
         let account = account.as_deref();
-        User {
+        Self {
             name,
             pools: account
                 .and_then(|account| account.pools.as_ref())
@@ -114,6 +122,5 @@ pub(super) async fn list(State(desk): State<Arc<Desk>>, Asked(Nothing {}): Asked
             bytes_down: in_use.down,
             limits: in_use.limits.into(),
         }
-    };
-    Json(Users { users: desk.users.usage().into_iter().map(user).collect() })
+    }
 }

@@ -292,6 +292,11 @@ impl Users {
         self.tabs.tick(self.clock.now());
     }
 
+    /// Users have moved this as well, as another process or gateway has counted.
+    pub(crate) fn add(&self, moved: &DayBytes) {
+        self.tabs.add(moved, self.clock.now());
+    }
+
     /// What users have moved today, to be kept.
     pub(crate) fn moved(&self) -> DayBytes {
         self.tabs.moved(self.clock.now())
@@ -300,11 +305,6 @@ impl Users {
     /// What every user has moved today.
     pub(crate) fn day(&self) -> DayBytes {
         self.tabs.day(self.clock.now())
-    }
-
-    /// Other gateways have moved this.
-    pub(crate) fn add(&self, moved: &DayBytes) {
-        self.tabs.add(moved, self.clock.now());
     }
 
     /// Every user, by name: those that are configured, and others that use

@@ -95,15 +95,15 @@ fn claims(arguments: &TokenArguments, user: &str) -> anyhow::Result<Value> {
         ("ttl", arguments.session_ttl.clone().map(Value::from)),
         ("limits", limits.context("--limits: not JSON")?),
     ];
-    let own: Map<_, _> =
-        fixes.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
-    let own = (!own.is_empty()).then_some(Value::Object(own));
-    ensure!(
-        own.as_ref().is_none_or(|own| fixed(own).is_some()),
-        "one of --pool, --session, --session-ttl and --limits is not what a configuration or a username \
-         could say"
-    );
-    put("moorgate", own);
+    let mut own = Map::new();
+    for (name, value) in fixes {
+        let Some(value) = value else { continue };
+        let option = if name == "ttl" { "session-ttl" } else { name };
+        let possible = fixed(&json!({ name: &value })).is_some();
+        ensure!(possible, "--{option}: {value} is nothing that a username or a configuration could say");
+        own.insert(name.to_owned(), value);
+    }
+    put("moorgate", (!own.is_empty()).then_some(Value::Object(own)));
     if let Value::Object(claims) = &mut claims {
         claims.retain(|_, value| !value.is_null());
     }

@@ -12,8 +12,9 @@ use anyhow::Context as _;
 use clap::Args;
 use ratatui::DefaultTerminal;
 use ratatui::crossterm::event::{self, Event};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use self::model::{After, Model};
 use super::lists::POOLS;
@@ -61,11 +62,11 @@ async fn run(terminal: &mut DefaultTerminal, client: Client) -> anyhow::Result<(
     let mut model = Model::new(client.place().authority());
     let (looked_at, wanted) = watch::channel(model.tab());
     let (tell, mut news) = mpsc::channel(WAITING);
-    tokio::spawn(feed::events(client.again(), tell.clone()));
-    tokio::spawn(feed::lists(client, wanted, tell));
+    let mut feeds = JoinSet::new();
+    feeds.spawn(feed::events(client.again(), tell.clone()));
+    feeds.spawn(feed::lists(client, wanted, tell));
     let mut keys = keys();
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+    let mut ended = Ends::new()?;
     loop {
         terminal.draw(|frame| view::draw(frame, &mut model)).context("cannot draw")?;
         let after = tokio::select! {
@@ -82,13 +83,41 @@ async fn run(terminal: &mut DefaultTerminal, client: Client) -> anyhow::Result<(
                 Some(_) => After::Draw,
                 None => After::Quit,
             },
-            _ = terminate.recv() => After::Quit,
-            _ = hangup.recv() => After::Quit,
+            () = ended.next() => After::Quit,
+            // Neither ends before we do, but by a panic, of which the terminal
+            // has been told already.
+            Some(feed) = feeds.join_next() => {
+                feed.context("what feeds the view has fallen")?;
+                After::Draw
+            }
         };
         match after {
             After::Draw => {}
             After::Look => drop(looked_at.send(model.tab())),
             After::Quit => return Ok(()),
+        }
+    }
+}
+
+/// The signals that end it. Ctrl-C is none of them: it comes as a key.
+struct Ends {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Ends {
+    fn new() -> io::Result<Self> {
+        let interrupt = signal(SignalKind::interrupt())?;
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Self { interrupt, terminate, hangup: signal(SignalKind::hangup())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hangup.recv() => {}
         }
     }
 }
@@ -109,4 +138,38 @@ fn keys() -> mpsc::Receiver<Event> {
         }
     });
     keys
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Not a test: what the test below runs on a terminal of its own.
+    #[test]
+    #[ignore = "takes the terminal over and panics"]
+    fn takes_the_terminal_and_panics() {
+        let mut terminal = Taken(ratatui::try_init().unwrap());
+        terminal.0.draw(|frame| frame.render_widget("drawn", frame.area())).unwrap();
+        panic!("and this can be read");
+    }
+
+    #[test]
+    fn a_panic_gives_the_terminal_back() {
+        let root = env!("CARGO_MANIFEST_DIR");
+        let output = Command::new("python3")
+            .arg(format!("{root}/tests/it/harness/terminal.py"))
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", "cli::top::tests::takes_the_terminal_and_panics", "--ignored", "--nocapture"])
+            .output()
+            .expect("python3 runs (Debian package python3)");
+        let shown = String::from_utf8_lossy(&output.stdout);
+        let told = String::from_utf8_lossy(&output.stderr);
+        let left = shown.find("\x1b[?1049l").unwrap_or_else(|| panic!("the screen is kept: {shown} {told}"));
+        assert!(shown.find("drawn").is_some_and(|drawn| drawn < left), "{shown}");
+        assert!(shown.find("and this can be read").is_some_and(|read| read > left), "{shown}");
+        assert!(shown.contains("\x1b[?25h"), "the cursor is hidden: {shown}");
+        assert!(told.contains("\"restored\": true"), "{told}");
+    }
 }

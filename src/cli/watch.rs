@@ -123,7 +123,7 @@ fn wiped(text: &[u8]) -> Vec<u8> {
     let mut drawn = b"\x1b[H".to_vec();
     for line in text.split_inclusive(|byte| *byte == b'\n') {
         let (end, bare) = match line.split_last() {
-            Some((b'\n', bare)) => (&b"\x1b[K\r\n"[..], bare),
+            Some((b'\n', bare)) => (&b"\x1b[K\n"[..], bare),
             _ => (&b"\x1b[K"[..], line),
         };
         drawn.extend_from_slice(bare);
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_shorter_showing_leaves_nothing_of_a_longer_one() {
-        assert_eq!(wiped(b"A B\n1 2\n"), b"\x1b[HA B\x1b[K\r\n1 2\x1b[K\r\n\x1b[J");
+        assert_eq!(wiped(b"A B\n1 2\n"), b"\x1b[HA B\x1b[K\n1 2\x1b[K\n\x1b[J");
         assert_eq!(wiped(b""), b"\x1b[H\x1b[J");
     }
 }

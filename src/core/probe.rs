@@ -7,6 +7,8 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use rand::{Rng, RngExt};
+
 use super::target::Target;
 use super::time::Timestamp;
 
@@ -55,13 +57,20 @@ impl ProbeUrl {
     }
 }
 
-/// When the turn of an exit comes next: each has its own place in every
+/// A turn is late by chance, by up to one part of so many of its period.
+const JITTER: u64 = 10;
+
+/// When the turn of an exit comes next. Each has its own place in every
 /// period, by a hash of its name, so that neither a start nor a reload probes
-/// all of them at once.
-pub fn next_turn(hash: u64, every: Duration, now: Timestamp) -> Timestamp {
+/// all of them at once. Each turn comes a little later than that, by chance,
+/// so that nothing else that happens in step with the clock meets an exit's
+/// probes every time, or never. The period stays what it is: no turn makes the
+/// next one late.
+pub fn next_turn(hash: u64, every: Duration, now: Timestamp, rng: &mut impl Rng) -> Timestamp {
     let every_ms = u64::try_from(every.as_millis()).unwrap_or(u64::MAX).max(1);
     let into = (now.as_ms() % every_ms + every_ms - hash % every_ms) % every_ms;
-    Timestamp::from_ms(now.as_ms().saturating_add(every_ms - into))
+    let late = rng.random_range(0..=every_ms / JITTER);
+    Timestamp::from_ms(now.as_ms().saturating_add(every_ms - into).saturating_add(late))
 }
 
 /// The address that an answer tells: its text, or the member `ip` (or
@@ -105,6 +114,9 @@ impl Witness {
 
 #[cfg(test)]
 mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
     use super::*;
 
     #[track_caller]
@@ -151,21 +163,27 @@ mod tests {
     }
 
     #[test]
-    fn every_exit_has_its_own_place_in_each_period() {
-        let every = Duration::from_secs(30);
+    fn every_exit_has_its_own_place_in_each_period_and_is_late_by_chance() {
+        let (every, mut rng) = (Duration::from_secs(30), StdRng::seed_from_u64(1));
         for hash in [0, 1, 29_999, 30_000, u64::MAX] {
             let mut now = Timestamp::from_ms(1_800_000_000_123);
-            let mut before = None;
-            for _ in 0..5 {
-                let turn = next_turn(hash, every, now);
-                assert!(turn > now && turn.since(now) <= every);
-                if let Some(before) = before {
-                    assert_eq!(turn.since(before), every);
+            let start = now.as_ms() / 30_000;
+            let mut lateness = std::collections::BTreeSet::new();
+            for period in 0..100 {
+                let turn = next_turn(hash, every, now, &mut rng);
+                assert!(turn > now, "{turn:?}");
+                let since = turn.as_ms() - hash % 30_000;
+                if period > 0 {
+                    assert_eq!(since / 30_000 - now.as_ms().saturating_sub(hash % 30_000) / 30_000, 1);
                 }
-                (now, before) = (turn, Some(turn));
+                assert!(since / 30_000 <= start + period + 1, "none is left out");
+                assert!(since % 30_000 <= 3000, "{since}");
+                lateness.insert(since % 30_000);
+                now = turn;
             }
+            assert!(lateness.len() > 50, "{lateness:?}");
         }
-        assert!(next_turn(3, Duration::ZERO, Timestamp::from_ms(7)) > Timestamp::from_ms(7));
+        assert!(next_turn(3, Duration::ZERO, Timestamp::from_ms(7), &mut rng) > Timestamp::from_ms(7));
     }
 
     #[test]

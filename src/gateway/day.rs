@@ -1,22 +1,25 @@
 //! Users' limits as time passes.
 //!
 //! Owns: when what a user has used up ends what it has open, and when the
-//! bytes of the day are kept, or told other gateways.
+//! bytes of the day are kept, or told: in the state folder or, once that is
+//! another process's, by telling that process; and to other gateways.
 //! Must not know: what a limit is.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::Inner;
 use super::state::log_damage;
 use crate::admit::limits::tabs::Tabs;
 use crate::core::session::UserName;
 use crate::core::time::Timestamp;
+use crate::net::channel::Channel;
+use crate::net::handover::ToNew;
 use crate::store::Moved;
 use crate::store::days::{DayBytes, Days};
 
@@ -31,13 +34,17 @@ const DISK_SHARE: u32 = 20;
 const MOST_SHARED: usize = 4096;
 /// So many by one question.
 const AT_ONCE: usize = 256;
+/// So many users are told of in one message.
+const TOLD: usize = 1000;
 
 /// Keeps the bytes of the day in the state folder, while that is ours.
 pub(super) struct DayKeeper {
     /// `None`: in memory alone.
     days: Option<Mutex<Days>>,
-    /// The folder is another process's.
-    away: AtomicBool,
+    /// What another process reckons from, since the folder is its own.
+    gone: Mutex<Option<DayBytes>>,
+    /// That process, once it serves.
+    heir: OnceLock<Arc<Channel>>,
     /// The disk did not take it.
     refused: AtomicBool,
     agreed: tokio::sync::Mutex<Agreed>,
@@ -65,27 +72,36 @@ impl DayKeeper {
         });
         Self {
             days,
-            away: AtomicBool::new(false),
+            gone: Mutex::default(),
+            heir: OnceLock::new(),
             refused: AtomicBool::new(false),
             agreed: Default::default(),
         }
     }
 
-    /// `last`: and then no more.
-    fn keep(&self, moved: DayBytes, last: bool) {
-        let Some(days) = &self.days else { return };
-        let mut days = days.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.away.load(Relaxed) {
-            return;
+    /// The process that has the folder serves: from now on it is told.
+    pub(super) fn tell_from_now_on(&self, heir: Arc<Channel>) {
+        let _once = self.heir.set(heir);
+    }
+
+    /// `last`: and then no more. What is to be told instead, where the folder
+    /// is another process's.
+    fn keep(&self, moved: DayBytes, last: bool) -> Option<DayBytes> {
+        let mut gone = locked(&self.gone);
+        if let Some(told) = &mut *gone {
+            // Before it serves it may still turn out that it never will.
+            self.heir.get()?;
+            return Some(since(std::mem::replace(told, moved.clone()), moved));
         }
-        let kept = days.keep(moved);
+        *gone = last.then(|| moved.clone());
+        let kept = self.days.as_ref().map_or(Ok(()), |days| locked(days).keep(moved));
         if self.refused.swap(kept.is_err(), Relaxed) != kept.is_err() {
             match kept {
                 Err(error) => tracing::error!(%error, "the bytes that users move cannot be kept"),
                 Ok(()) => tracing::info!("the bytes that users move are kept again"),
             }
         }
-        self.away.store(last, Relaxed);
+        None
     }
 }
 
@@ -106,6 +122,22 @@ impl Agreed {
         };
         now.users[from..to].iter().map(moved).collect()
     }
+}
+
+/// What was moved between two countings.
+fn since(before: DayBytes, now: DayBytes) -> DayBytes {
+    // A day that has begun meanwhile begins with nothing.
+    let of_today = if before.day == now.day { before.users } else { Vec::new() };
+    let before: HashMap<UserName, u64> = of_today.into_iter().collect();
+    let more = |(user, bytes): (UserName, u64)| {
+        let more = bytes.saturating_sub(before.get(&user).copied().unwrap_or(0));
+        (more > 0).then_some((user, more))
+    };
+    DayBytes { day: now.day, users: now.users.into_iter().filter_map(more).collect() }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Inner {
@@ -143,7 +175,7 @@ impl Inner {
         }
     }
 
-    /// Keeps the bytes of the day.
+    /// Keeps the bytes of the day, or tells them to the process that does.
     pub(super) async fn keep_day(&self) {
         self.keep(false).await;
     }
@@ -156,13 +188,22 @@ impl Inner {
 
     /// The folder is ours again.
     pub(super) fn take_day_back(&self) {
-        self.day.away.store(false, Relaxed);
+        *locked(&self.day.gone) = None;
     }
 
     async fn keep(&self, last: bool) {
         let (day, moved) = (self.day.clone(), self.shared.users.moved());
         // Without a runtime there is nobody left to tell.
-        let _ = tokio::task::spawn_blocking(move || day.keep(moved, last)).await;
+        let kept = tokio::task::spawn_blocking(move || day.keep(moved, last)).await;
+        let (Ok(Some(untold)), Some(heir)) = (kept, self.day.heir.get()) else { return };
+        if self.shared.store.is_shared() {
+            return; // it is told by way of the store
+        }
+        for users in untold.users.chunks(TOLD) {
+            let message = ToNew::Moved { day: untold.day, users: users.to_vec() };
+            // If it is gone, or stuck, there is nobody who counts on.
+            let _ = timeout(TICK, heir.send(&message, b"", &[])).await;
+        }
     }
 }
 
@@ -172,6 +213,24 @@ mod tests {
 
     fn day(day: u64, users: &[(&str, u64)]) -> DayBytes {
         DayBytes { day, users: users.iter().map(|(user, bytes)| ((*user).into(), *bytes)).collect() }
+    }
+
+    #[test]
+    fn each_byte_is_told_once() {
+        let check = |before: DayBytes, now: DayBytes, expected: DayBytes| {
+            assert_eq!(since(before, now), expected);
+        };
+        check(day(9, &[("a", 5)]), day(9, &[("a", 7), ("b", 1)]), day(9, &[("a", 2), ("b", 1)]));
+        check(day(9, &[("a", 5), ("b", 1)]), day(9, &[("a", 5)]), day(9, &[]));
+        check(day(9, &[("a", 5)]), day(10, &[("a", 3)]), day(10, &[("a", 3)]));
+    }
+
+    #[test]
+    fn nothing_is_told_before_somebody_hears_it() {
+        let keeper = DayKeeper::open(None, &Tabs::default(), Timestamp::from_ms(0));
+        assert_eq!(keeper.keep(day(9, &[("a", 5)]), true), None);
+        assert_eq!(keeper.keep(day(9, &[("a", 6)]), false), None);
+        assert_eq!(*locked(&keeper.gone), Some(day(9, &[("a", 5)])), "what the other begins with");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::listeners::Secured;
 use super::{Inner, entries, warn_of};
 use crate::config::watch::{Watch, Watched};
 use crate::config::{self, Config, Findings};
+use crate::net::inherit::ADMIN;
 use crate::observe::events::Event;
 use crate::state::Retired;
 use crate::steer::reload::{Asked, Outcome, Waiting};
@@ -106,9 +107,10 @@ impl Inner {
         }
     }
 
-    /// Users, tokens, certificates, and what pools take from the configuration
-    /// (`targets`, the timeouts of dials), come into force; the rest needs a
-    /// restart. What is to be watched from now on; `None`: what was until now.
+    /// Users, tokens, certificates, the operator's token, and what pools take
+    /// from the configuration (`targets`, the timeouts of dials), come into
+    /// force; the rest needs a restart. What is to be watched from now on;
+    /// `None`: what was until now.
     async fn reload_config(&self, wrong: &mut Vec<String>) -> Option<Watched> {
         let source = self.config.load().source().clone();
         match tokio::task::spawn_blocking(move || Config::load(&source)).await {
@@ -135,15 +137,25 @@ impl Inner {
 
     fn take_config(&self, config: Config, wrong: &mut Vec<String>) {
         let has_users = |config: &Config| !config.users.is_empty() || config.tokens.is_some();
-        if has_users(&config) != has_users(&self.config.load()) {
-            let message = "from or to no users at all needs a restart";
-            tracing::error!("configuration not reloaded: {message}");
-            wrong.push(format!("users: {message}"));
+        let opened = config.admin.as_ref().is_some_and(|admin| admin.token.is_none());
+        let why = if has_users(&config) != has_users(&self.config.load()) {
+            Some("users: from or to no users at all needs a restart")
+        } else if opened && !self.is_admin_local() {
+            Some("admin.token: to do without, away from loopback, needs a restart")
+        } else {
+            None
+        };
+        if let Some(why) = why {
+            tracing::error!("configuration not reloaded: {why}");
+            wrong.push(why.to_owned());
             return;
         }
         self.show_certificates(&config);
         if has_users(&config) {
             self.shared.users.replace(&entries(&config), config.tokens.as_ref());
+        }
+        if let Some(admin) = &config.admin {
+            self.key.replace(admin.token.as_ref());
         }
         self.config.store(Arc::new(config));
         tracing::info!("configuration reloaded");
@@ -162,6 +174,12 @@ impl Inner {
                 ),
             }
         }
+    }
+
+    /// Whether the operator's listener, as it is bound, is on loopback.
+    fn is_admin_local(&self) -> bool {
+        let mut admin = self.sockets.iter().filter(|socket| socket.name == ADMIN);
+        admin.all(|socket| socket.at.is_local())
     }
 
     fn tell(&self, findings: Vec<String>, waiting: Vec<Waiting>) {

@@ -18,6 +18,7 @@ use crate::net::inherit::Inherited;
 use crate::net::listen;
 use crate::net::wire::Wire;
 use crate::serve::{self, Door};
+use crate::store::days::DayBytes;
 
 /// The process whose place this one takes.
 pub(super) struct Predecessor(Channel);
@@ -67,7 +68,8 @@ impl Predecessor {
         said.map_err(|source| StartError::System { what: "the old process cannot be told", source })
     }
 
-    /// Takes over its clients until it is gone.
+    /// Takes over its clients, and counts what it still moves, until it is
+    /// gone.
     pub(super) async fn clients(self, inner: Arc<Inner>, doors: HashMap<Bind, Arc<Door>>) {
         // Should this process be replaced as well, it stays until the last
         // client has come through it.
@@ -89,6 +91,9 @@ impl Predecessor {
                     if let Some(door) = doors.get(&at) {
                         adopt(&inner, door.clone(), (peer, first), bytes, fds);
                     }
+                }
+                Ok(Some(Message { head: ToNew::Moved { day, users }, .. })) => {
+                    inner.shared.users.add(&DayBytes { day, users });
                 }
                 Ok(Some(Message { head, .. })) => tracing::warn!(?head, "the old process says too much"),
                 Ok(None) => break,

@@ -126,6 +126,7 @@ impl Inner {
         // In this order: whoever learns that something was handed over finds
         // the way there.
         self.shared.passage.open(channel.clone(), given.clone());
+        self.day.tell_from_now_on(channel.clone());
         self.shared.drain.hand_over(given);
         self.shared.store.hand_over();
         self.manager.is_now(pid);
@@ -166,6 +167,7 @@ impl Inner {
             () = self.shared.drain.all_gone() => {}
         }
         self.shared.store.close().await;
+        self.keep_day().await;
         tracing::info!("stopped: the new process has taken over");
         self.ended.cancel();
     }

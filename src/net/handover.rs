@@ -10,6 +10,7 @@
 //! old ◄── Serving ── new      it accepts
 //! old ── Main ─────► new      it is the service now
 //! old ── Client ───► new      a client's connection between two requests
+//! old ── Moved ────► new      what users have moved there since the last one
 //! ```
 //!
 //! An end that goes away says the rest: the old one goes on, or the new one
@@ -20,9 +21,10 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::core::bind::Bind;
+use crate::core::session::UserName;
 
 /// Processes of different versions do not take each other's place.
-pub(crate) const VERSION: &str = "1";
+pub(crate) const VERSION: &str = "2";
 
 /// From the old process to the new.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +50,14 @@ pub(crate) enum ToNew {
         peer: SocketAddr,
         /// It has made no request yet.
         first: bool,
+    },
+    /// Bytes of a day that the old process has counted since it let the state
+    /// folder go, and not told yet.
+    Moved {
+        /// Days since the epoch (UTC).
+        day: u64,
+        /// Of each user, both directions.
+        users: Vec<(UserName, u64)>,
     },
 }
 

@@ -146,15 +146,19 @@ impl Record {
         if self.kind == Kind::Tunnel && self.connected.is_some() {
             instruments.tunnels.record(self.started.elapsed());
         }
-        if let Some(code) = self.code {
-            instruments.events.tell(|| Event::Failed {
-                code: code.name(),
-                status: code.status(),
-                detail: self.detail.clone(),
-                user: self.user.clone(),
-                pool: self.pool.clone(),
-                exit: self.exit.as_ref().map(|exit| exit.id.clone()),
-            });
+        let failed = |code: Code| Event::Failed {
+            code: code.name(),
+            status: code.status(),
+            detail: self.detail.clone(),
+            user: self.user.clone(),
+            pool: self.pool.clone(),
+            exit: self.exit.as_ref().map(|exit| exit.id.clone()),
+        };
+        match self.code {
+            // So many clients begin: it would drive out what has failed.
+            Some(code @ Code::AuthRequired) => instruments.events.tell(|| failed(code)),
+            Some(code) => instruments.events.tell_failure(failed(code)),
+            None => {}
         }
     }
 }

@@ -2,16 +2,18 @@
 //!
 //! Owns: [`Event`], and that telling costs one load while nobody listens and
 //! never waits for those who do: whoever is too slow misses some and is told
-//! how many.
+//! how many; and the last failures, for those who come to look after them.
 //! Must not know: how an event gets to a listener.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
 
 use crate::core::pin::Pin;
 
@@ -20,6 +22,9 @@ const MOST_LISTENERS: usize = 64;
 
 /// The most events that a listener may be behind.
 const MOST_BEHIND: usize = 1024;
+
+/// So many failures are kept.
+const MOST_PAST: usize = 100;
 
 /// Something that happened.
 #[derive(Clone, Debug, Serialize)]
@@ -151,11 +156,17 @@ impl Event {
 pub(crate) struct Events {
     sender: broadcast::Sender<Arc<Event>>,
     listeners: AtomicUsize,
+    /// The last failures, the oldest first.
+    past: Mutex<VecDeque<Past>>,
 }
+
+/// Something that has happened, and when.
+pub(crate) type Past = (Instant, Arc<Event>);
 
 impl Default for Events {
     fn default() -> Self {
-        Self { sender: broadcast::Sender::new(MOST_BEHIND), listeners: AtomicUsize::new(0) }
+        let sender = broadcast::Sender::new(MOST_BEHIND);
+        Self { sender, listeners: AtomicUsize::new(0), past: Mutex::default() }
     }
 }
 
@@ -168,16 +179,42 @@ impl Events {
         }
     }
 
+    /// Tells of a failure, and keeps it for those who come later.
+    pub(crate) fn tell_failure(&self, event: Event) {
+        let (at, event) = (Instant::now(), Arc::new(event));
+        let mut past = self.past();
+        if past.len() == MOST_PAST {
+            past.pop_front();
+        }
+        past.push_back((at, event.clone()));
+        // Under the lock: whoever begins to listen now has it from one of the
+        // two.
+        self.tell_shared(event);
+    }
+
+    fn tell_shared(&self, event: Arc<Event>) {
+        if self.listeners.load(Relaxed) > 0 {
+            let _ = self.sender.send(event);
+        }
+    }
+
+    fn past(&self) -> MutexGuard<'_, VecDeque<Past>> {
+        self.past.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How many listen.
     pub(crate) fn listeners(&self) -> usize {
         self.listeners.load(Relaxed)
     }
 
-    /// Listens from now on. `None`: as many do as may.
-    pub(crate) fn listen(self: &Arc<Self>) -> Option<Listener> {
+    /// Listens from now on; the last failures until now, the oldest first.
+    /// `None`: as many do as may.
+    pub(crate) fn listen(self: &Arc<Self>) -> Option<(Listener, Vec<Past>)> {
+        let past = self.past();
         let one_more = |listeners| (listeners < MOST_LISTENERS).then_some(listeners + 1);
         self.listeners.fetch_update(Relaxed, Relaxed, one_more).ok()?;
-        Some(Listener { receiver: self.sender.subscribe(), events: self.clone() })
+        let listener = Listener { receiver: self.sender.subscribe(), events: self.clone() };
+        Some((listener, past.iter().cloned().collect()))
     }
 }
 
@@ -226,7 +263,8 @@ mod tests {
     async fn nothing_is_made_for_nobody_and_the_slow_are_told() {
         let events = Arc::new(Events::default());
         events.tell(|| panic!("nobody listens"));
-        let mut listener = events.listen().unwrap();
+        let (mut listener, past) = events.listen().unwrap();
+        assert!(past.is_empty());
         events.tell(reloaded);
         assert!(matches!(listener.next().await, Some(Heard::Event(event)) if event.name() == "reloaded"));
         (0..MOST_BEHIND + 5).for_each(|_| events.tell(reloaded));
@@ -234,6 +272,28 @@ mod tests {
         assert!(matches!(listener.next().await, Some(Heard::Event(_))));
         drop(listener);
         events.tell(|| panic!("nobody listens any more"));
+    }
+
+    #[tokio::test]
+    async fn the_last_failures_are_there_for_whoever_comes_later() {
+        let events = Arc::new(Events::default());
+        let failed = |status: u16| Event::Failed {
+            code: "x",
+            status,
+            detail: None,
+            user: None,
+            pool: None,
+            exit: None,
+        };
+        (0..MOST_PAST as u16 + 5).for_each(|status| events.tell_failure(failed(status)));
+        let (mut listener, past) = events.listen().unwrap();
+        let statuses = past.iter().map(|(_, event)| match **event {
+            Event::Failed { status, .. } => status,
+            _ => 0,
+        });
+        assert_eq!(statuses.collect::<Vec<_>>(), (5..MOST_PAST as u16 + 5).collect::<Vec<_>>());
+        events.tell_failure(failed(7));
+        assert!(matches!(listener.next().await, Some(Heard::Event(event)) if event.name() == "failed"));
     }
 
     #[test]

@@ -89,6 +89,10 @@ pub(crate) struct Exit {
     pub(crate) target_failed: u64,
     /// How often it was ejected.
     pub(crate) ejections: u64,
+    /// Probes that were answered.
+    pub(crate) probes_worked: u64,
+    /// Probes that failed by its fault.
+    pub(crate) probes_failed: u64,
     /// Bytes from clients.
     pub(crate) up: u64,
     /// Bytes to clients.
@@ -197,7 +201,8 @@ type Part = (&'static str, fn(&Exit) -> u64);
 const PINS: &str = "Live pins, those about to be made among them.";
 const CONNECTIONS: &str = "Connections through exits.";
 const DIALS: &str =
-    "Dials, by result: worked, exit_failed by the exit's fault, target_failed by the target's.";
+    "Dials for clients, by result: worked, exit_failed by the exit's fault, target_failed by the target's.";
+const PROBES: &str = "Probes of exits, by result: worked, exit_failed by the exit's fault.";
 const BYTES: &str = "Bytes that went through exits.";
 
 fn pools(out: &mut Exposition, pools: &[Pool]) {
@@ -211,10 +216,11 @@ fn pools(out: &mut Exposition, pools: &[Pool]) {
         let ejected = pool.exits.iter().filter(|exit| exit.ejected && exit.state == "active").count();
         exits.is(&[("pool", &pool.name), ("state", "ejected")], ejected);
     }
-    let figures: [Figure; 4] = [
+    let figures: [Figure; 5] = [
         ("moorgate_pool_pins", Type::Gauge, PINS, &[("", |exit| exit.pins)]),
         ("moorgate_pool_connections", Type::Gauge, CONNECTIONS, &[("", |exit| exit.connections)]),
         ("moorgate_pool_dials_total", Type::Counter, DIALS, RESULTS),
+        ("moorgate_pool_probes_total", Type::Counter, PROBES, PROBED),
         ("moorgate_pool_bytes_total", Type::Counter, BYTES, DIRECTIONS),
     ];
     for (name, r#type, help, parts) in figures {
@@ -233,6 +239,7 @@ const RESULTS: &[Part] = &[
     ("exit_failed", |exit| exit.failed),
     ("target_failed", |exit| exit.target_failed),
 ];
+const PROBED: &[Part] = &[("worked", |exit| exit.probes_worked), ("exit_failed", |exit| exit.probes_failed)];
 const DIRECTIONS: &[Part] = &[("up", |exit| exit.up), ("down", |exit| exit.down)];
 
 fn labels<'a>(name: &str, pool: &'a str, exit: Option<&'a str>, part: &'a str) -> Vec<(&'a str, &'a str)> {
@@ -247,10 +254,11 @@ fn labels<'a>(name: &str, pool: &'a str, exit: Option<&'a str>, part: &'a str) -
 fn exits(out: &mut Exposition, pools: &[Pool]) {
     let ejected = "Whether the exit is out of use after failures.";
     let ejections = "How often the exit was taken out of use after failures.";
-    let figures: [Figure; 6] = [
+    let figures: [Figure; 7] = [
         ("moorgate_exit_pins", Type::Gauge, PINS, &[("", |exit| exit.pins)]),
         ("moorgate_exit_connections", Type::Gauge, CONNECTIONS, &[("", |exit| exit.connections)]),
         ("moorgate_exit_dials_total", Type::Counter, DIALS, RESULTS),
+        ("moorgate_exit_probes_total", Type::Counter, PROBES, PROBED),
         ("moorgate_exit_bytes_total", Type::Counter, BYTES, DIRECTIONS),
         ("moorgate_exit_ejected", Type::Gauge, ejected, &[("", |exit| u64::from(exit.ejected))]),
         ("moorgate_exit_ejections_total", Type::Counter, ejections, &[("", |exit| exit.ejections)]),

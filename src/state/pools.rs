@@ -257,7 +257,8 @@ impl LivePool {
     pub fn probe(&self, place: u32, now: Timestamp, rng: &mut impl Rng) -> Option<Pick> {
         let (exit, live) = self.at(place).filter(|(exit, _)| exit.mode != Mode::Off)?;
         let variant = variant(exit, live, None, rng);
-        enter(exit, live, variant, None, now).ok()
+        let pick = enter(exit, live, variant, None, now).ok()?;
+        Some(Pick { attempt: pick.attempt.of_probe(), ..pick })
     }
 
     /// Another dial for a pin through its own exit; no room is taken.

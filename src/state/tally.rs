@@ -19,11 +19,14 @@ pub(super) struct Tally {
     pub(super) failed: AtomicU64,
     pub(super) target_failed: AtomicU64,
     pub(super) ejections: AtomicU64,
+    pub(super) probes_worked: AtomicU64,
+    pub(super) probes_failed: AtomicU64,
     pub(super) flow: Arc<Flow>,
     latency: OnceLock<Box<Recent>>,
 }
 
-/// What became of an exit's dials, since the gateway started.
+/// What became of an exit's dials for clients, and of its probes, since the
+/// gateway started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dials {
     /// The target was reached.
@@ -34,6 +37,10 @@ pub struct Dials {
     pub target_failed: u64,
     /// How often it was ejected.
     pub ejections: u64,
+    /// Probes that were answered.
+    pub probes_worked: u64,
+    /// Probes that failed by the exit's own fault.
+    pub probes_failed: u64,
     /// Bytes from clients.
     pub up: u64,
     /// Bytes to clients.
@@ -58,6 +65,8 @@ impl Tally {
             failed: self.failed.load(Relaxed),
             target_failed: self.target_failed.load(Relaxed),
             ejections: self.ejections.load(Relaxed),
+            probes_worked: self.probes_worked.load(Relaxed),
+            probes_failed: self.probes_failed.load(Relaxed),
             up: self.flow.up.get(),
             down: self.flow.down.get(),
         }

@@ -53,12 +53,6 @@ impl Local {
         page
     }
 
-    pub(super) async fn survey(&self, mut f: impl FnMut(&Glance<'_>) + Send) {
-        for at in 0..SHARDS {
-            self.walk(at, &mut f).await;
-        }
-    }
-
     /// Looks at every live pin of a shard; one may be met twice.
     async fn walk(&self, at: usize, mut f: impl FnMut(&Glance<'_>) + Send) {
         let mut below = u32::MAX;

@@ -41,8 +41,8 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::shared::WhenAway;
 pub(crate) use self::shared::Tallied;
+pub use self::shared::WhenAway;
 pub(crate) use self::shared::days::Moved;
 pub use self::shared::rooms::{Demand, Placed, Reserved};
 pub use self::terms::{
@@ -254,14 +254,6 @@ impl Store {
         match &*self.0 {
             Handle::Local(local) => local.page(after, most, fits).await,
             Handle::Shared(shared) => shared.page(after, most, fits).await,
-        }
-    }
-
-    /// Looks at every live pin, not of one instant; one may be met twice.
-    pub async fn survey(&self, f: impl FnMut(&Glance<'_>) + Send) {
-        match &*self.0 {
-            Handle::Local(local) => local.survey(f).await,
-            Handle::Shared(shared) => shared.survey(f).await,
         }
     }
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::harness::operator::{act, ask, is_problem, look, session};
 use crate::harness::request::Ask;
-use crate::harness::{Client, Gateway, Origin, Setup, Upstream};
+use crate::harness::{Answer, Client, Gateway, Origin, Setup, Upstream};
 
 /// Makes a session, and says on which exit it is.
 #[track_caller]
@@ -34,81 +34,6 @@ fn a_reload_is_answered_when_it_is_in_force() {
     );
     let last = look(&gateway, "/v1/pools")["last_reload"].clone();
     assert_eq!((&last["ok"], &last["findings"]), (&json!(false), &problem["findings"]));
-}
-
-#[test]
-fn what_is_asked_wrongly_is_told_and_changes_nothing() {
-    let gateway = Setup::addresses(2).start();
-    let origin = Origin::start();
-    make(&gateway, &origin, "a");
-    let before = session(&gateway, "a");
-    let key = before["key"].as_str().unwrap();
-    let nobody = "0".repeat(32);
-    let one = format!("/v1/sessions/{key}");
-    let json = "Content-Type: application/json\r\n";
-    let big = format!("{{\"exit\": \"{}\"}}", "x".repeat(20_000));
-    let rows = [
-        ("GET", "/v1", "", "", 404, "not_found"),
-        ("GET", "/v1/session", "", "", 404, "not_found"),
-        ("GET", "/v2/pools", "", "", 404, "not_found"),
-        ("POST", "/v1/exits/p/e1/eject", "", "", 404, "not_found"),
-        ("POST", "/v1/exits/p/e1", "", "", 404, "not_found"),
-        ("POST", "/v1/exits/q/e1/off", "", "", 404, "pool_unknown"),
-        ("POST", "/v1/exits/p/e7/off", "", "", 404, "exit_unknown"),
-        ("POST", "/v1/exits/p/e7/off?dry_run", "", "", 404, "exit_unknown"),
-        ("GET", "/v1/exits/p/e7", "", "", 404, "exit_unknown"),
-        ("POST", "/v1/exits/p/e1/off?dryrun", "", "", 400, "query_invalid"),
-        ("POST", "/v1/exits/p/e1/off?dry_run=maybe", "", "", 400, "query_invalid"),
-        ("POST", "/v1/exits/p/%ff/off", "", "", 404, "not_found"),
-        ("POST", "/v1/exits/p/e1/off", json, "{\"why\": 1}", 400, "body_invalid"),
-        ("DELETE", "/v1/pools", "", "", 405, "method_not_allowed"),
-        ("POST", "/v1/sessions", "", "", 405, "method_not_allowed"),
-        ("PUT", &one, "", "", 405, "method_not_allowed"),
-        ("GET", "/v1/reload", "", "", 405, "method_not_allowed"),
-        ("POST", "/v1/reload?now", "", "", 400, "query_invalid"),
-        ("POST", "/v1/reload", json, "[]", 400, "body_invalid"),
-        ("GET", "/v1/pools?name=p", "", "", 400, "query_invalid"),
-        ("GET", "/v1/sessions?users=acme", "", "", 400, "query_invalid"),
-        ("GET", "/v1/sessions?user=acme&user=b", "", "", 400, "query_invalid"),
-        ("GET", "/v1/sessions?limit=0", "", "", 400, "query_invalid"),
-        ("GET", "/v1/sessions?limit=1001", "", "", 400, "query_invalid"),
-        ("GET", "/v1/sessions?limit=-1", "", "", 400, "query_invalid"),
-        ("GET", "/v1/sessions?limit=ten", "", "", 400, "query_invalid"),
-        ("GET", "/v1/sessions?cursor=", "", "", 400, "cursor_invalid"),
-        ("GET", "/v1/sessions?cursor=AAAAAAAAAAAAAAAA", "", "", 400, "cursor_invalid"),
-        ("GET", "/v1/exits?cursor=%00", "", "", 400, "cursor_invalid"),
-        ("GET", "/v1/sessions/xyz", "", "", 400, "key_invalid"),
-        ("DELETE", "/v1/sessions/xyz", "", "", 400, "key_invalid"),
-        ("GET", &format!("/v1/sessions/{nobody}"), "", "", 404, "session_unknown"),
-        ("DELETE", &format!("/v1/sessions/{nobody}"), "", "", 404, "session_unknown"),
-        ("POST", &format!("/v1/sessions/{nobody}/move"), "", "", 404, "session_unknown"),
-        ("DELETE", &format!("{one}?force"), "", "", 400, "query_invalid"),
-        ("DELETE", &one, json, "{\"x\": 1}", 400, "body_invalid"),
-        ("POST", &format!("{one}/move"), json, "{\"exits\": \"e1\"}", 400, "body_invalid"),
-        ("POST", &format!("{one}/move"), json, "{\"exit\": 1}", 400, "body_invalid"),
-        ("POST", &format!("{one}/move"), json, "{", 400, "body_invalid"),
-        ("POST", &format!("{one}/move"), json, &big, 413, "body_too_large"),
-        ("POST", &format!("{one}/move"), "", "{}", 415, "body_not_json"),
-        ("POST", &format!("{one}/move"), "Content-Type: text/plain\r\n", "{}", 415, "body_not_json"),
-        ("POST", &format!("{one}/extend"), "", "", 400, "body_invalid"),
-        ("POST", &format!("{one}/extend"), json, "{\"ttl\": 60}", 400, "body_invalid"),
-        ("POST", &format!("{one}/extend"), json, "{\"ttl\": \"1h\", \"by\": 1}", 400, "body_invalid"),
-        ("POST", "/v1/reload", "Origin: http://evil.example\r\n", "", 403, "origin_forbidden"),
-        ("GET", "/v1/events?all", "", "", 400, "query_invalid"),
-    ];
-    for (method, path, fields, body, status, code) in rows {
-        let answer = ask(&gateway, method, path, fields, body);
-        is_problem(&answer, status, code);
-        if status == 405 {
-            assert!(answer.field("allow").is_some_and(|allow| !allow.contains(method)), "{method} {path}");
-        }
-    }
-    let after = session(&gateway, "a");
-    assert_eq!((&after["exit"], &after["expires"]), (&before["exit"], &before["expires"]));
-    for shown in look(&gateway, "/v1/exits")["exits"].as_array().unwrap() {
-        assert_eq!(shown["state"], "active");
-    }
-    assert_eq!(look(&gateway, "/v1/pools")["last_reload"], Value::Null);
 }
 
 #[test]
@@ -157,6 +82,77 @@ fn with_a_token_all_but_health_and_metrics_needs_it() {
         with(path, "").ok();
     }
     assert!(!gateway.log.text().contains("t0ken"), "no secret in a log");
+}
+
+/// Writes another operator's token (or none), and has it read with the old.
+#[track_caller]
+fn give_token(gateway: &Gateway, old: &str, new: Value, bind: &str) -> Answer {
+    let text = std::fs::read_to_string(gateway.dir().join("moorgate.json")).unwrap();
+    let mut config: Value = serde_json::from_str(&text).unwrap();
+    (config["admin"]["token"], config["admin"]["bind"]) = (new, json!(bind));
+    gateway.replace("moorgate.json", config.to_string());
+    ask(gateway, "POST", "/v1/reload", &format!("Authorization: Bearer {old}\r\n"), "")
+}
+
+#[test]
+fn another_token_is_in_force_after_a_reload_and_ends_what_the_old_one_opened() {
+    let gateway = Setup::addresses(1).config("admin.token", "old-token").start();
+    let host = gateway.admin();
+    let mut stream = Client::open(host);
+    let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
+    let with = |token: &str| ask(&gateway, "GET", "/v1/pools", &bearer(token), "");
+    stream.send(format!("GET /v1/events HTTP/1.1\r\nHost: {host}\r\n{}\r\n", bearer("old-token")));
+    assert_eq!(stream.head().status, 200);
+    give_token(&gateway, "old-token", json!("new-token"), "127.0.0.1:0").ok();
+    is_problem(&with("old-token"), 401, "token_wrong");
+    with("new-token").ok();
+    let rest = String::from_utf8(stream.rest()).unwrap();
+    assert!(rest.contains("event: stats") && rest.ends_with("0\r\n\r\n"), "{rest}");
+    give_token(&gateway, "new-token", Value::Null, "127.0.0.1:0").ok();
+    ask(&gateway, "GET", "/v1/pools", "", "").ok();
+    assert!(!gateway.log.text().contains("-token"), "no secret in a log");
+}
+
+#[test]
+fn no_reload_takes_the_token_from_a_listener_away_from_loopback() {
+    let admin = json!({ "bind": "0.0.0.0:0", "token": "old-token" });
+    let gateway = Setup::addresses(1).config("admin", admin).start();
+    let answer = give_token(&gateway, "old-token", Value::Null, "127.0.0.1:0");
+    let problem = is_problem(&answer, 422, "reload_failed");
+    assert!(problem["findings"][0].as_str().unwrap().starts_with("admin.token: "), "{problem:#}");
+    is_problem(&ask(&gateway, "GET", "/v1/pools", "", ""), 401, "token_required");
+    ask(&gateway, "GET", "/v1/pools", "Authorization: Bearer old-token\r\n", "").ok();
+}
+
+#[test]
+fn exits_are_listed_in_the_order_that_is_asked_for() {
+    let gateway = Setup::new(json!([
+        { "id": "a", "via": "127.0.0.2", "labels": { "city": "a" }, "weight": 4 },
+        { "id": "b", "via": "127.0.0.3", "labels": { "city": "b" } },
+        { "id": "c", "via": "127.0.0.4", "labels": { "city": "c" } },
+        { "id": "d", "via": "127.0.0.5" },
+    ]))
+    .start();
+    let origin = Origin::start();
+    for (city, pins) in [("a", 3), ("b", 2), ("c", 1)] {
+        for n in 0..pins {
+            gateway.get(&format!("acme-city-{city}-session-{city}{n}"), &origin.url("/ip")).ok();
+        }
+    }
+    act(&gateway, "POST", "/v1/exits/p/c/drain");
+    let listed = |query: &str| -> Vec<String> {
+        let list = look(&gateway, &format!("/v1/exits?{query}"));
+        assert!(list["next"].is_null(), "another order has no pages: {list:#}");
+        list["exits"].as_array().unwrap().iter().map(|exit| exit["id"].as_str().unwrap().into()).collect()
+    };
+    assert_eq!(listed("order=name"), ["a", "b", "c", "d"]);
+    assert_eq!(listed("order=pins"), ["b", "c", "a", "d"], "for their weights");
+    assert_eq!(listed("order=pins&limit=2"), ["b", "c"]);
+    assert_eq!(listed("order=trouble&limit=2"), ["c", "a"]);
+    let next = look(&gateway, "/v1/exits?limit=2")["next"].as_str().unwrap().to_owned();
+    assert_eq!(listed(&format!("limit=9&cursor={next}")), ["c", "d"]);
+    let answer = ask(&gateway, "GET", &format!("/v1/exits?order=pins&cursor={next}"), "", "");
+    is_problem(&answer, 400, "query_invalid");
 }
 
 #[test]
@@ -230,6 +226,9 @@ fn the_description_has_every_route_and_is_of_31() {
         "/v1/sessions/{key}/extend",
         "/v1/users",
         "/v1/events",
+        "/metrics",
+        "/healthz",
+        "/readyz",
     ] {
         assert!(paths.iter().any(|is| is == path), "{path} is not in {paths:?}");
     }

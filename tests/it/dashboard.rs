@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use crate::harness::browser::Browser;
-use crate::harness::operator::{ask, look, session};
-use crate::harness::request::Ask;
-use crate::harness::{Gateway, Origin, Setup, Upstream};
+use crate::harness::operator::{act, ask, look, session};
+use crate::harness::request::{Ask, get};
+use crate::harness::{Gateway, Origin, PASSWORD, Setup, Upstream, basic};
 
 /// Two addresses, and an upstream that refuses connections.
 fn setup() -> Setup {
@@ -39,7 +39,7 @@ fn a_click_ends_moves_and_switches_and_numbers_agree() {
     let browser = Browser::open(1280, 1600, false);
     open(&gateway, &browser);
     browser.wait("three sessions", &format!("{}.length === 3", rows()));
-    assert_eq!(browser.run("return document.getElementById('tile-sessions').textContent"), "3");
+    browser.wait("their count", "document.getElementById('tile-sessions').textContent === '3'");
     let failed = gateway.get("acme-type-gone", &origin.url("/ip"));
     assert!(failed.status >= 500, "{failed:?}");
     browser.wait("the failure", "document.querySelector('#failures .code')?.textContent.includes('50')");
@@ -89,6 +89,82 @@ fn numbers_agree(gateway: &Gateway, browser: &Browser) {
         "the same sessions",
         &format!("document.getElementById('tile-sessions').textContent === '{pins}'"),
     );
+}
+
+/// Twelve exits, of which one has most of the pins, one is ejected, one
+/// drained and one off; users near their limits; failures.
+fn busy() -> (Gateway, Origin) {
+    let gone = Upstream::http();
+    gone.refuse();
+    let mut exits: Vec<_> = (2..12)
+        .map(|n| json!({ "id": format!("ams-{n}"), "via": format!("127.0.0.{n}"), "max_sessions": 400 }))
+        .collect();
+    exits.push(
+        json!({ "id": "gone", "via": format!("http://{}", gone.address), "labels": { "type": "gone" } }),
+    );
+    let limits = json!({ "sessions": 70, "connections": 10, "bytes_per_day": "2kB" });
+    let gateway = Setup::new(json!(exits))
+        .another_pool(json!({ "name": "quiet", "exits": ["direct"] }))
+        .config("users.0.limits", limits)
+        .config("log.access", false)
+        .user(json!({ "name": "other", "password": PASSWORD }))
+        .start();
+    let origin = Origin::start();
+    let mut client = gateway.client();
+    let mut make = |name: &str| {
+        client.send(get(&origin.url("/ip"), &basic(name))).answer("GET").ok();
+    };
+    (0..25).for_each(|n| make(&format!("acme-session-hot{n}-exit-ams_5-ttl-2h")));
+    (0..40).for_each(|n| make(&format!("acme-session-s{n}-ttl-1h")));
+    for _ in 0..3 {
+        gateway.get("acme-type-gone", &origin.url("/ip"));
+    }
+    gateway.get("other-sesion-x", &origin.url("/ip"));
+    gateway.get("other-pool-nowhere", &origin.url("/ip"));
+    act(&gateway, "POST", "/v1/exits/p/ams-7/drain");
+    act(&gateway, "POST", "/v1/exits/p/ams-8/off");
+    (gateway, origin)
+}
+
+#[test]
+fn what_is_not_well_is_seen_at_a_glance_in_any_window() {
+    let (gateway, _origin) = busy();
+    let failed = look(&gateway, "/v1/exits/p/gone")["health"].clone();
+    assert_eq!(failed, "ejected");
+    for (width, height, dark, name) in [
+        (1280, 1500, false, "dashboard-busy-light"),
+        (1280, 1500, true, "dashboard-busy-dark"),
+        (400, 3600, false, "dashboard-busy-light-narrow"),
+        (400, 3600, true, "dashboard-busy-dark-narrow"),
+    ] {
+        let browser = Browser::open(width, height, dark);
+        open(&gateway, &browser);
+        browser.wait("the hotspot", "document.querySelector('[data-exit=\"p/ams-5\"] .bar i.hot')");
+        assert_eq!(browser.run("return document.querySelectorAll('.exit .bar i.hot').length"), 1);
+        for state in ["ejected", "drain", "off"] {
+            browser.wait(state, &format!("document.querySelectorAll('.dot.{state}').length === 1"));
+        }
+        // What happened before the page was opened is there, with what to do.
+        let told = |text: &str| {
+            let inside = format!("document.getElementById('failures').textContent.includes('{text}')");
+            browser.wait(text, &inside);
+        };
+        ["parameter_unknown", "did you mean session", "pool_forbidden", "no_exit", "add exits or room"]
+            .into_iter()
+            .for_each(told);
+        browser.wait(
+            "use against limits",
+            "document.querySelector('tr[data-user=acme] .bar i.hot') && \
+             document.querySelector('tr[data-user=acme]').textContent.includes('65 of 70')",
+        );
+        let drawn = "[...document.querySelectorAll('.plot-line')].every((line) => \
+                     line.getAttribute('points').split(' ').length > 1)";
+        browser.wait("plots of what was", drawn);
+        let overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
+        assert_eq!(browser.run(overflow), 0, "no scrolling sideways");
+        browser.picture(name);
+        assert_eq!(browser.complaints(), Vec::<serde_json::Value>::new());
+    }
 }
 
 #[test]

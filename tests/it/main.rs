@@ -17,6 +17,7 @@
 
 mod access_log;
 mod admin;
+mod admin_wrong;
 mod answers;
 mod blame;
 mod bodies;
@@ -35,6 +36,7 @@ mod expiry;
 mod failover;
 mod fields;
 mod figures;
+mod figures_admin;
 mod grammar;
 mod greedy;
 mod harness;
@@ -72,6 +74,7 @@ mod socks;
 mod steering;
 mod systemd;
 mod targets;
+mod terminal;
 mod tls;
 mod tokens;
 mod upgrade;

@@ -9,8 +9,9 @@ use serde_json::json;
 
 use crate::harness::heir::{gone, lives};
 use crate::harness::load::Load;
+use crate::harness::operator::look;
 use crate::harness::request::{Ask, get};
-use crate::harness::{Client, Gateway, Heir, Origin, PATIENCE, Setup, basic, eventually};
+use crate::harness::{Client, Gateway, Heir, Origin, PATIENCE, Setup, Target, basic, eventually};
 
 /// A line of the log behind `mark`.
 #[track_caller]
@@ -110,6 +111,39 @@ fn tunnels_and_requests_go_on_in_the_old_process_to_their_end() {
     old_ends(&gateway);
     waiting.send(get(&origin.url("/ip"), &pinned)).answer("GET").ok();
     heir.stop();
+}
+
+/// Of the user `acme`, as whoever serves now counts.
+#[track_caller]
+fn bytes_today(gateway: &Gateway) -> u64 {
+    look(gateway, "/v1/users")["users"][0]["bytes_today"].as_u64().unwrap()
+}
+
+#[test]
+fn what_old_processes_still_move_is_of_the_day() {
+    let gateway = Setup::addresses(1).config("users.0.limits.bytes_per_day", "1GB").on_disk().start();
+    let target = Target::open();
+    let mut tunnel = gateway.tunnel("acme", &target).0;
+    let mut far = target.accept();
+    let mut moves = |bytes: usize| {
+        tunnel.send(vec![7; bytes]);
+        far.exactly(bytes);
+    };
+    moves(1000);
+    eventually("it is counted", PATIENCE, || (bytes_today(&gateway) == 1000).then_some(()));
+    let heir = upgrade(&gateway);
+    moves(100_000);
+    eventually("the new one counts it", PATIENCE, || (bytes_today(&gateway) == 101_000).then_some(()));
+    let second = Heir::of(&gateway, heir.0);
+    moves(100_000);
+    eventually("so does its own heir", PATIENCE, || (bytes_today(&gateway) == 201_000).then_some(()));
+    moves(50);
+    drop((tunnel, far));
+    old_ends(&gateway);
+    gone(heir.0);
+    let last = "the last words of the old ones";
+    eventually(last, PATIENCE, || (bytes_today(&gateway) == 201_050).then_some(()));
+    second.stop();
 }
 
 #[test]

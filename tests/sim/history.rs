@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use moorgate::core::code::Code;
 use moorgate::core::exit::Exit;
 use moorgate::core::pin::{ExitName, News, Pin, Variant};
-use moorgate::core::pool::Failover;
+use moorgate::core::pool::{AddressChange, Failover};
 use moorgate::core::session::Filter;
 use moorgate::core::time::Ttl;
 
@@ -41,6 +41,11 @@ pub struct Mover<'a> {
 /// A success.
 pub struct Answer<'a> {
     pub request: u64,
+    /// When the request began, and when it looked at its exit last.
+    pub began: Time,
+    pub turned: Step,
+    /// It names its exit.
+    pub named: bool,
     pub tag: Tag,
     pub news: News,
     pub expires_in_s: u64,
@@ -53,6 +58,8 @@ pub struct Answer<'a> {
 #[derive(Default)]
 pub struct History {
     pub truth: Truth,
+    /// What the pools say.
+    pub address_change: AddressChange,
     pub step: Step,
     pub now: Time,
     pub lives: Vec<Life>,
@@ -70,9 +77,9 @@ pub struct History {
 
 impl History {
     /// Nothing has happened.
-    pub fn new(tell: bool) -> Self {
+    pub fn new(tell: bool, address_change: AddressChange) -> Self {
         // Late enough that no shift leads to before the beginning.
-        Self { now: 100_000_000, story: tell.then(Vec::new), ..Self::default() }
+        Self { now: 100_000_000, story: tell.then(Vec::new), address_change, ..Self::default() }
     }
 
     /// The first broken promise.
@@ -163,6 +170,7 @@ impl History {
         let life = Life::new(pin, address, before, self.now);
         self.lives.push(life);
         let life = self.lives.len() - 1;
+        self.lives[life].legs[0].came = (self.step, self.now);
         self.current.insert(who.clone(), life);
         Tag { life, leg: 0 }
     }
@@ -203,10 +211,12 @@ impl History {
         let down = self.truth.down_since(&from.exit, mover.decided);
         let token_lost = self.truth.token_lost(&from.exit, &from.variant);
         let changed = self.truth.differs(&from.exit, from.via, mover.decided);
+        let leaves = self.address_change == AddressChange::Move;
+        let readdressed = leaves && self.truth.readdressed(&from.exit, from.came.0).is_some();
         let lost = match (fresh, same_exit) {
             (true, _) => down || failed_me || changed || token_lost,
-            (false, true) => changed || (token_lost && mover.failover == Failover::On),
-            (false, false) => down || token_lost,
+            (false, true) => changed || readdressed || (token_lost && mover.failover == Failover::On),
+            (false, false) => down || token_lost || readdressed,
         };
         let allowed = fresh
             || same_exit
@@ -228,8 +238,12 @@ impl History {
             (.., true) => "moved to a sibling",
             _ => "moved to another",
         });
+        if readdressed && !down && !changed {
+            self.count("left for its address");
+        }
         let owed = if fresh { News::New } else { News::Moved };
-        self.lives[life].legs.push(Leg::new(pin, known, Some(owed)));
+        let came = (self.step, self.now);
+        self.lives[life].legs.push(Leg { came, ..Leg::new(pin, known, Some(owed)) });
         Tag { leg: now.leg + 1, ..now }
     }
 
@@ -249,6 +263,7 @@ impl History {
     pub fn answered(&mut self, who: &Who, answer: &Answer<'_>) {
         let (now, tag, news) = (self.now, answer.tag, answer.news);
         self.answered_at = self.step;
+        self.stayed(who, answer);
         let current = self.current.get(who) == Some(&tag.life);
         let life = &mut self.lives[tag.life];
         let over = !life.lives(now);
@@ -274,6 +289,23 @@ impl History {
         self.check(Who::of(answer.pin) == *who, || format!("{who}: answered with another's pin"));
     }
 
+    /// A success through an exit whose address has changed under the pin: only
+    /// where that is to be ignored, or the request could not know.
+    fn stayed(&mut self, who: &Who, answer: &Answer<'_>) {
+        let life = &self.lives[answer.tag.life];
+        let Some(leg) = life.legs.get(answer.tag.leg) else { return };
+        let Some(((step, at), sure)) = self.truth.readdressed(&leg.exit, leg.came.0) else { return };
+        // Instants of one millisecond, and of a clock that a restart has set,
+        // do not say which was first.
+        let older = leg.came.1 < at && life.legs[0].came.1 < at && !life.crashed;
+        let bound = sure && older && step < answer.turned && life.was_seen(answer.began) && !answer.named;
+        let (exit, ignored) = (leg.exit.clone(), self.address_change == AddressChange::Ignore);
+        if bound && ignored {
+            self.count("stays for all its new address");
+        }
+        self.check(!bound || ignored, || format!("{who}: stays on {exit}, which has got another address"));
+    }
+
     /// A request fails.
     pub fn failed(&mut self, who: &Who, failed: &Failed<'_>) {
         if failed.code != Code::ExitDown {
@@ -281,8 +313,14 @@ impl History {
         }
         let Some(tag) = failed.tag else { return };
         let Some(leg) = self.lives[tag.life].legs.get(tag.leg) else { return };
-        let (exit, variant) = (leg.exit.clone(), leg.variant.clone());
+        let (exit, variant, came) = (leg.exit.clone(), leg.variant.clone(), leg.came.0);
+        let readdressed = self.truth.readdressed(&exit, came).is_some();
+        if readdressed && self.address_change == AddressChange::Fail {
+            return self.count("fails for its new address");
+        }
+        let leaves = readdressed && self.address_change == AddressChange::Move;
         let down = self.truth.down_since(&exit, failed.began) || self.truth.token_lost(&exit, &variant);
+        let down = down || leaves;
         self.check(down, || format!("{who}: exit_down, and {exit} was up"));
         let left_s = self.lives[tag.life].expires.to.saturating_sub(self.now).div_ceil(1000);
         if failed.failover != Failover::On || failed.named || failed.moves > 0 {

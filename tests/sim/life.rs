@@ -80,6 +80,8 @@ pub struct Leg {
     pub shown: Option<Time>,
     /// What the next success has to say, if not `held`.
     pub owed: Option<News>,
+    /// When it came there: which step, and when.
+    pub came: (u64, Time),
 }
 
 impl Leg {
@@ -93,6 +95,7 @@ impl Leg {
             address: pin.variant.address().or(address),
             shown: None,
             owed,
+            came: (0, 0),
         }
     }
 }
@@ -156,6 +159,11 @@ impl Life {
     /// How late its end may be.
     pub fn slack(&self) -> u64 {
         if self.idle_ms.is_some() && self.crashed { 5000 } else { 1000 }
+    }
+
+    /// Whether a success through it was answered before.
+    pub fn was_seen(&self, before: Time) -> bool {
+        self.legs.iter().any(|leg| leg.shown.is_some_and(|shown| shown < before))
     }
 
     pub fn leg(&self) -> &Leg {

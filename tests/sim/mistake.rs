@@ -61,11 +61,15 @@ pub enum Mistake {
     MoveBecomesClaim,
     /// A token that cannot be renewed, since its exit is down, is given up.
     RenewalGivesUp,
+    /// A session stays on an exit that has got another address.
+    ReaddressedStays,
+    /// A session that has just come to such an exit leaves it again.
+    ReaddressedLeavesAgain,
 }
 
 impl Mistake {
     /// All of them.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 31] = [
         Self::LoserDoesNotWait,
         Self::WinnerDoesNotWait,
         Self::KeptLinkDoesNotWait,
@@ -95,5 +99,7 @@ impl Mistake {
         Self::ExitsMaxTtlIgnored,
         Self::MoveBecomesClaim,
         Self::RenewalGivesUp,
+        Self::ReaddressedStays,
+        Self::ReaddressedLeavesAgain,
     ];
 }

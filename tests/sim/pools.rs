@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use moorgate::core::exit::{Credential, Exit, Labels, Mode, Scheme, Trust, Upstream, Via};
 use moorgate::core::pin::ExitName;
-use moorgate::core::pool::{DialTimeouts, Failover, HealthPolicy, Placement, Pool, Pools};
+use moorgate::core::pool::{AddressChange, DialTimeouts, Failover, HealthPolicy, Placement, Pool, Pools};
 use moorgate::core::target::Host;
 use moorgate::core::template::Template;
 use moorgate::core::time::Ttl;
@@ -36,6 +36,8 @@ pub struct Files {
     eu: Vec<Line>,
     placement: Placement,
     failover: Failover,
+    /// What happens to sessions on an exit that gets another address.
+    pub address_change: AddressChange,
 }
 
 impl Files {
@@ -70,6 +72,10 @@ impl Files {
                 &[(1, Placement::LeastSessions), (1, Placement::Random), (1, Placement::Rendezvous)],
             ),
             failover: Failover::On,
+            address_change: draw(
+                rng,
+                &[(1, AddressChange::Ignore), (2, AddressChange::Move), (1, AddressChange::Fail)],
+            ),
         }
     }
 
@@ -115,6 +121,7 @@ impl Files {
         let mut pool = Pool::new(name, exits.collect(), Arc::default(), timeouts);
         pool.placement = self.placement;
         pool.failover = self.failover;
+        pool.address_change = self.address_change;
         pool.attempts = ATTEMPTS;
         pool.slow_start = Duration::from_secs(2);
         pool.health = HealthPolicy { eject_after: EJECT_AFTER, eject_for: EJECT_FOR };

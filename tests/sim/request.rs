@@ -12,7 +12,7 @@ use moorgate::core::ask::{Ask, AskedSession};
 use moorgate::core::code::Code;
 use moorgate::core::failover::{Closed, Course, Down, Failure, Next};
 use moorgate::core::fault::Blame;
-use moorgate::core::pin::{ExitName, News, Pin};
+use moorgate::core::pin::{ExitName, Pin};
 use moorgate::core::pins::Only;
 use moorgate::core::pool::Failover;
 use moorgate::core::session::SessionKey;
@@ -20,7 +20,7 @@ use moorgate::core::target::Target;
 use moorgate::state::{LivePool, Pick};
 use rand::RngExt;
 
-use super::history::{Answer, Failed};
+use super::disk::Time;
 use super::life::{Tag, Who};
 use super::mistake::Mistake;
 use super::route::Change;
@@ -43,6 +43,9 @@ pub struct Request {
     pub tried: Vec<ExitName>,
     pub failed: Vec<ExitName>,
     pub began: Step,
+    pub began_at: Time,
+    /// When it looked last whether its exit is still what it was.
+    pub turned: Step,
     /// Since when it goes by these pools.
     pub looked: Step,
     pub tag: Option<Tag>,
@@ -115,6 +118,8 @@ impl Request {
             tried: Vec::new(),
             failed: Vec::new(),
             began: stage.history.step,
+            began_at: stage.history.now,
+            turned: stage.history.step,
             looked: stage.history.step,
             tag: None,
             at: At::Done,
@@ -195,6 +200,13 @@ impl Request {
             return self.fail(Code::ExitFailed, stage);
         }
         self.refresh(stage);
+        self.turned = stage.history.step;
+        if let Some(change) = self.readdressed(&claim, stage) {
+            return match change {
+                Ok(down) => self.fail_over(claim, down, false, stage),
+                Err(_) => self.fail(Code::ExitDown, stage),
+            };
+        }
         let now = stage.store.now();
         if self.plain
             && let Some(link) = self.take_kept(&claim, stage)
@@ -358,38 +370,5 @@ impl Request {
         self.refresh(stage);
         self.tried.clear();
         self.fail_over(claim, down, true, stage);
-    }
-
-    fn succeed(&mut self, pin: &Pin, stage: &mut Stage<'_>) {
-        let news = stage.store.announce(self.key, pin.version).unwrap_or(News::Held);
-        let expires_in_s = pin.expires.since(stage.store.now()).as_secs();
-        stage.history.count(news.word());
-        let (who, exit) = (&self.who, &pin.exit);
-        stage
-            .history
-            .tell(|| format!("{who} {}: {news:?} on {exit}, expires-in={expires_in_s}", self.number));
-        let tag = self.tag.expect("a pin was seen");
-        let survives = stage.store.survives(self.key, pin);
-        stage.history.answered(who, &Answer { request: self.number, tag, news, expires_in_s, pin, survives });
-    }
-
-    pub fn fail(&mut self, code: Code, stage: &mut Stage<'_>) {
-        let who = &self.who;
-        stage.history.count(code.name());
-        stage.history.tell(|| format!("{who} {}: {code}", self.number));
-        stage.history.failed(
-            who,
-            &Failed {
-                code,
-                tag: self.tag,
-                began: self.began,
-                looked: self.looked,
-                failover: self.ask.failover,
-                filter: &self.ask.filter,
-                named: self.ask.exit.is_some(),
-                moves: self.moves,
-                failed: &self.failed,
-            },
-        );
     }
 }

@@ -6,7 +6,7 @@ use std::task::{Context, Waker};
 
 use moorgate::core::code::Code;
 use moorgate::core::exit::Exit;
-use moorgate::core::failover::{Down, Leave};
+use moorgate::core::failover::{Down, Leave, Stays};
 use moorgate::core::pin::{ExitName, Pin};
 use moorgate::core::pins::Only;
 use moorgate::core::session::{Filter, SessionKey};
@@ -199,6 +199,18 @@ impl Request {
         }
     }
 
+    /// `Route::readdressed`.
+    pub fn readdressed(&self, claim: &Claim, stage: &Stage<'_>) -> Option<Result<Down, Stays>> {
+        if stage.is(Mistake::ReaddressedStays) {
+            return None;
+        }
+        let change = self.course.readdressed(claim.fresh, self.pool.pool.address_change)?;
+        let open = self.pool.is_open(&claim.pin.exit.id, stage.store.now());
+        let again = stage.is(Mistake::ReaddressedLeavesAgain)
+            && self.pool.address_before(&claim.pin.exit.id).is_some();
+        (open && (again || self.pool.changed_under(&claim.pin))).then_some(change)
+    }
+
     pub fn fail_over(&mut self, claim: Claim, down: Down, away: bool, stage: &mut Stage<'_>) {
         let (siblings_only, only) = match self.course.leave(claim.fresh, down) {
             Ok(Leave::Renew(only)) => {
@@ -214,7 +226,10 @@ impl Request {
         let was = self.pool.pool.exit(&claim.pin.exit.id);
         let now = stage.store.now();
         let mut ask = NewPin {
-            address: claim.pin.variant.address().or_else(|| was.and_then(|exit| exit.address)),
+            address: match self.pool.changed_under(&claim.pin) {
+                true => self.pool.address_before(&claim.pin.exit.id),
+                false => claim.pin.variant.address().or_else(|| was.and_then(|exit| exit.address)),
+            },
             siblings_only: siblings_only && !stage.is(Mistake::AnyAddressWillDo),
             ..new_pin(self.key, &self.ask.filter, left(&claim.pin, now), &not)
         };
@@ -225,6 +240,8 @@ impl Request {
         match self.pool.place(&ask, now, stage.rng) {
             Ok(pick) => self.change(claim, pick, only, away, stage),
             Err(_) if away => {}
+            // The exit works, and no other is better.
+            Err(_) if down == Down::Readdressed && !siblings_only => self.renew(claim, only, away, stage),
             Err(none) => match none.on_trial() {
                 Some(id) => self.await_trial(ExitName { id, ..claim.pin.exit }, stage),
                 None => self.fail(down_code(down), stage),

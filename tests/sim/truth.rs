@@ -2,6 +2,7 @@
 //! the files, which have failed how often, and so which may be called down.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use moorgate::core::exit::{Exit, Mode};
@@ -9,6 +10,7 @@ use moorgate::core::fault::Blame;
 use moorgate::core::pin::{ExitName, Variant};
 use moorgate::core::pool::Pools;
 
+use super::disk::Time;
 use super::pools::EJECT_AFTER;
 
 /// The number of a step: steps are told apart where milliseconds are not.
@@ -86,6 +88,12 @@ struct Record {
     changed: Option<Step>,
     /// When anything of it was changed last.
     touched: Step,
+    /// The address that a probe has seen last.
+    seen: Option<IpAddr>,
+    /// When probes found another one last; and whether the gateway is sure to
+    /// know it still.
+    readdressed: Option<(Step, Time)>,
+    sure: bool,
 }
 
 impl Record {
@@ -128,6 +136,7 @@ impl Truth {
             let (was, is) = (record.exit.as_ref().map(|exit| exit.digest), now.map(|exit| exit.digest));
             if was.is_some() && was != is {
                 record.changed = Some(step);
+                record.sure = false;
             }
             // What was learned was learned of another exit.
             if is.is_some() && record.known != is {
@@ -168,6 +177,27 @@ impl Truth {
         if was_ejected && !record.is_ejected() {
             record.was_down = Some(step);
         }
+    }
+
+    /// A probe has seen the exit's address.
+    pub fn probed(&mut self, name: &ExitName, address: IpAddr, at: (Step, Time), changed: bool) {
+        let record = self.0.entry(name.clone()).or_default();
+        if changed {
+            (record.readdressed, record.sure) = (Some(at), true);
+        }
+        record.seen = Some(address);
+    }
+
+    /// The address that a probe has seen last.
+    pub fn seen(&self, name: &ExitName) -> Option<IpAddr> {
+        self.0.get(name)?.seen
+    }
+
+    /// When its address was found to be another, later than this step; and
+    /// whether the gateway is sure to know.
+    pub fn readdressed(&self, name: &ExitName, since: Step) -> Option<((Step, Time), bool)> {
+        let record = self.0.get(name)?;
+        record.readdressed.filter(|(step, _)| *step > since).map(|at| (at, record.sure))
     }
 
     /// Whether it was gone, off or ejected at any time since.

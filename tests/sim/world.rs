@@ -42,7 +42,7 @@ struct Wreck {
 /// All there is.
 pub struct World {
     rng: StdRng,
-    events: [(u32, Event); 12],
+    events: [(u32, Event); 13],
     /// Trouble where it hurts most: how likely a death is right after an
     /// answer, and a refusal soon after a move.
     die_after_answer: f64,
@@ -73,11 +73,12 @@ enum Event {
     StepWall,
     Refuse,
     Die,
+    Probe,
 }
 
 /// What happens how often; a seed is of one mood, so that in some of them
 /// pins live long.
-fn events(seed: u64) -> [(u32, Event); 12] {
+fn events(seed: u64) -> [(u32, Event); 13] {
     let [weather, reload, end, refuse, die, commit] = match seed % 5 {
         0 => [60, 6, 4, 0, 1, 60],
         1 => [25, 12, 8, 0, 3, 60],
@@ -98,6 +99,7 @@ fn events(seed: u64) -> [(u32, Event); 12] {
         (end, Event::End),
         (refuse, Event::Refuse),
         (die, Event::Die),
+        (15, Event::Probe),
     ]
 }
 
@@ -127,7 +129,7 @@ impl World {
             die_after_answer: [0.0, 0.2, 0.05, 0.0, 0.2][(seed % 5) as usize],
             refuse_after_move: [0.0, 0.0, 0.04, 0.0, 0.0][(seed % 5) as usize],
             mistake,
-            history: History::new(tell),
+            history: History::new(tell, files.address_change),
             files,
             weather: BTreeMap::new(),
             gateway: Err(wreck),
@@ -166,6 +168,7 @@ impl World {
             }
             Event::Weather => self.change_weather(),
             Event::Reload => self.reload(),
+            Event::Probe => self.probe(),
             Event::StepWall => self.step_wall(),
             Event::Die => self.die(),
             event => self.trouble(event),
@@ -282,6 +285,29 @@ impl World {
             self.history.truth.listed(&pools, self.history.step);
             gateway.in_force.replace(pools, gateway.store.now()).end(gateway.store.now());
             self.history.count("reload");
+        }
+    }
+
+    /// A probe sees the address of an exit: that which the last one saw, or
+    /// one that nobody has had before.
+    fn probe(&mut self) {
+        let (history, rng, Ok(gateway)) = (&mut self.history, &mut self.rng, &mut self.gateway) else {
+            return;
+        };
+        let snapshot = gateway.in_force.snapshot();
+        let pool = snapshot.pool(draw(rng, &[(4, "us"), (1, "eu")])).expect("the pool");
+        let place = rng.random_range(0..pool.pool.exits.len().max(1)) as u32;
+        let now = gateway.store.now();
+        let Some(pick) = pool.probe(place, now, rng) else { return };
+        let name = &pick.exit.name;
+        let again = history.truth.seen(name).filter(|_| rng.random_bool(0.4));
+        let address =
+            again.unwrap_or_else(|| std::net::Ipv4Addr::from_bits(0x0a00_0000 + history.step as u32).into());
+        let changed = pick.attempt.learn(&pick.exit, address, now).is_some();
+        let at = (history.step, history.now);
+        history.truth.probed(name, address, at, changed);
+        if changed {
+            history.tell(|| format!("{name}: same exit, new address {address}"));
         }
     }
 

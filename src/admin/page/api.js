@@ -29,13 +29,14 @@ export const exitPath = ({ pool, id }) => `/v1/exits/${encodeURIComponent(pool)}
 
 // The stream of events. The browser connects again by itself where the
 // connection broke, but not where it was refused; `lost` is told meanwhile.
-export function listen(handlers, lost) {
-  const source = new EventSource(url("/v1/events"));
+export function listen(begin, handlers, lost) {
+  const source = new EventSource(url("/v1/events?past"));
+  source.addEventListener("open", begin);
   for (const [name, handler] of Object.entries(handlers)) {
     source.addEventListener(name, (event) => handler(JSON.parse(event.data)));
   }
   source.addEventListener("error", () => {
     lost();
-    if (source.readyState === EventSource.CLOSED) setTimeout(listen, 5000, handlers, lost);
+    if (source.readyState === EventSource.CLOSED) setTimeout(listen, 5000, begin, handlers, lost);
   });
 }

@@ -10,6 +10,13 @@ export function make(tag, className, ...children) {
   return element;
 }
 
+// A cell of a table, which says by itself what it is where its head is hidden.
+export function cell(label, className, ...children) {
+  const made = make("td", className, ...children);
+  made.dataset.label = label;
+  return made;
+}
+
 export function button(text, className, act) {
   const element = make("button", className, text);
   element.type = "button";

@@ -1,5 +1,6 @@
-// What has happened since the page was opened.
+// What has happened lately.
 
+import { advice } from "./codes.js";
 import { at, clock, make } from "./dom.js";
 
 const MOST = 100;
@@ -13,23 +14,32 @@ function put(list, line) {
   while (list.children.length > MOST) list.lastElementChild.remove();
 }
 
+// The stream has begun anew, and tells the last failures again.
+export function forget() {
+  at("failures").replaceChildren(make("li", "quiet", "none"));
+  lastFailure = null;
+}
+
 export function failed(event) {
+  const when = clock(new Date(event.at));
   const of = [event.user, event.pool && event.exit ? `${event.pool}/${event.exit}` : event.pool]
     .filter(Boolean).join(" by ");
   const same = JSON.stringify([event.code, of, event.detail]);
   if (lastFailure?.same === same) {
     lastFailure.count += 1;
     lastFailure.times.textContent = ` × ${lastFailure.count}`;
-    lastFailure.time.textContent = clock(new Date());
+    lastFailure.time.textContent = when;
     return;
   }
-  const time = make("time", "", clock(new Date()));
+  const time = make("time", "", when);
   const times = make("span", "times");
   const code = make("span", "code", `${event.status} ${event.code}`);
-  put(at("failures"), make("li", "", time, code, times, of ? ` ${of}` : "", make("div", "quiet", event.detail ?? "")));
+  const detail = make("div", "", event.detail ?? "");
+  const line = make("li", "", time, code, times, of ? ` ${of}` : "", detail, make("div", "quiet", advice(event.code)));
+  put(at("failures"), line);
   lastFailure = { same, count: 1, time, times };
 }
 
-export function happened(text) {
-  put(at("events"), make("li", "", make("time", "", clock(new Date())), text));
+export function happened(event, text) {
+  put(at("events"), make("li", "", make("time", "", clock(new Date(event.at))), text));
 }

@@ -3,7 +3,7 @@
 
 import { listen } from "./api.js";
 import { at, bytes, short } from "./dom.js";
-import { failed, happened } from "./events.js";
+import { failed, forget, happened } from "./events.js";
 import { Plot } from "./plot.js";
 import { showPools, startPools } from "./pools.js";
 import { showSessions, startSessions, tickSessions } from "./sessions.js";
@@ -31,6 +31,12 @@ const plots = {
 };
 
 function stats(now) {
+  const second = Date.parse(now.at) / 1000;
+  plots.bytes.add(second, [now.bytes_down_per_second, now.bytes_up_per_second]);
+  plots.connections.add(second, [now.connections, now.sessions]);
+  plots.requests.add(second, [now.requests_per_second, now.errors_per_second]);
+  if (now.past) return;
+  for (const plot of Object.values(plots)) plot.draw(second);
   at("status").className = "live";
   at("status").textContent = `live, ${short(now.requests)} requests since the start`;
   at("tile-connections").textContent = short(now.connections);
@@ -39,10 +45,6 @@ function stats(now) {
   at("tile-errors").textContent = short(now.errors_per_second);
   at("tile-up").textContent = bytes(now.bytes_up_per_second);
   at("tile-down").textContent = bytes(now.bytes_down_per_second);
-  const second = Date.parse(now.at) / 1000;
-  plots.bytes.add(second, [now.bytes_down_per_second, now.bytes_up_per_second]);
-  plots.connections.add(second, [now.connections, now.sessions]);
-  plots.requests.add(second, [now.requests_per_second, now.errors_per_second]);
   tick();
 }
 
@@ -72,35 +74,41 @@ function tick() {
 
 const session = (event) => `session ${event.session} of ${event.user}`;
 
-listen({
+// What was is told first, again each time.
+function begin() {
+  forget();
+  for (const plot of Object.values(plots)) plot.clear();
+}
+
+listen(begin, {
   stats,
   failed(event) {
     failed(event);
-    dirty("pools");
+    if (!event.past) dirty("pools");
   },
   session_made: () => dirty("sessions", "pools", "users"),
   session_moved(event) {
-    happened(`${session(event)} moved from ${event.from} to ${event.exit} (${event.reason})`);
+    happened(event, `${session(event)} moved from ${event.from} to ${event.exit} (${event.reason})`);
     dirty("sessions", "pools");
   },
   session_ended: () => dirty("sessions", "pools", "users"),
   exit_ejected(event) {
-    happened(`exit ${event.pool}/${event.exit} is ejected: ${event.cause ?? "it fails"}`);
+    happened(event, `exit ${event.pool}/${event.exit} is ejected: ${event.cause ?? "it fails"}`);
     dirty("pools");
   },
   exit_returned(event) {
-    happened(`exit ${event.pool}/${event.exit} is in use again`);
+    happened(event, `exit ${event.pool}/${event.exit} is in use again`);
     dirty("pools");
   },
   exit_switched(event) {
-    happened(`exit ${event.pool}/${event.exit} is switched: ${event.state}`);
+    happened(event, `exit ${event.pool}/${event.exit} is switched: ${event.state}`);
     dirty("pools");
   },
   reloaded(event) {
-    happened(event.ok ? "files read again" : `files are wrong, what was before goes on: ${event.findings.join("; ")}`);
+    happened(event, event.ok ? "files read again" : `files are wrong, what was before goes on: ${event.findings.join("; ")}`);
     dirty("pools", "users");
   },
-  lagged: (event) => happened(`${event.lost} events were too many for this page`),
+  lagged: (event) => happened(event, `${event.lost} events were too many for this page`),
 }, () => {
   at("status").className = "lost";
   at("status").textContent = "connection lost, trying again…";

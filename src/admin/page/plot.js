@@ -36,11 +36,14 @@ export class Plot {
     place.replaceChildren(this.frame, make("div", "legend", ...this.legend, this.scale));
   }
 
-  // A point in time, in seconds, with a value for each line.
+  // A point in time, in seconds, with a value for each line; to be drawn.
   add(second, values) {
     this.points.push([second, values]);
     while (this.points.length > 0 && this.points[0][0] < second - SECONDS) this.points.shift();
-    this.draw(second);
+  }
+
+  clear() {
+    this.points = [];
   }
 
   draw(now) {

@@ -6,15 +6,8 @@ import { Kept, ask, at, bar, button, clock, keep, make, short } from "./dom.js";
 // The most exits shown of all: a page is for people.
 const MOST = 500;
 const kept = new Kept();
+// The hottest and the broken ones are to be seen among many, too.
 let order = "name";
-
-const ORDERS = {
-  name: () => 0,
-  pins: (a, b) => b.pins - a.pins,
-  trouble: (a, b) => trouble(b) - trouble(a) || b.failures - a.failures,
-};
-
-const trouble = (exit) => (exit.state === "active" ? { healthy: 0, trial: 2, ejected: 3 }[exit.health] : 1);
 
 // What an exit is, in one word: its state, or its health where it is active.
 const looks = (exit) => (exit.state === "active" ? exit.health : exit.state);
@@ -27,16 +20,17 @@ function words(exit) {
 }
 
 export async function showPools(notice) {
-  const [{ pools, last_reload: reload }, { exits, next }] = await Promise.all([
+  const [{ pools, last_reload: reload }, { exits }] = await Promise.all([
     get("/v1/pools"),
-    get("/v1/exits", { limit: MOST }),
+    get("/v1/exits", { limit: MOST, order }),
   ]);
   at("reloaded").textContent = reload
     ? `files read again at ${clock(new Date(reload.at))}: ${reload.ok ? "in force" : reload.findings.join("; ")}`
     : "";
   const shown = pools.map((pool) => one(pool, exits.filter((exit) => exit.pool === pool.name), notice));
-  if (next) {
-    shown.push(make("p", "quiet", `Only the first ${exits.length} exits are shown; moorgate exits shows all.`));
+  const all = pools.reduce((sum, pool) => sum + pool.exits, 0);
+  if (all > exits.length) {
+    shown.push(make("p", "quiet", `${exits.length} of ${all} exits are shown, in this order; moorgate exits shows all.`));
   }
   keep(at("pool-list"), shown.length ? shown : [make("p", "quiet", "no pool")]);
   kept.sweep();
@@ -44,7 +38,7 @@ export async function showPools(notice) {
 
 function one(pool, exits, notice) {
   const most = Math.max(1, ...exits.map((exit) => exit.pins / exit.weight));
-  const fair = exits.length ? pool.pins / exits.reduce((sum, exit) => sum + exit.weight, 0) : 0;
+  const fair = pool.weight ? pool.pins / pool.weight : 0;
   const sum = [
     make("strong", "", pool.name),
     make("span", "quiet", `${pool.exits} exits`),
@@ -52,7 +46,7 @@ function one(pool, exits, notice) {
     make("span", "quiet", `${pool.drain} draining, ${pool.off} off`),
     make("span", "quiet", `${short(pool.pins)} pins, ${short(pool.connections)} connections`),
   ];
-  const rows = exits.sort(ORDERS[order]).map((exit) =>
+  const rows = exits.map((exit) =>
     kept.element(`${pool.name}/${exit.id}`, [exit, most, fair], () => row(exit, most, fair, notice)));
   const details = kept.element(pool.name, null, () => {
     const made = make("details", "pool", make("summary", ""), make("div", "exits"));
@@ -68,17 +62,19 @@ function row(exit, most, fair, notice) {
   const load = exit.pins / exit.weight;
   const hot = exit.pins >= 10 && load > 2 * fair;
   const room = exit.max_sessions ? ` of ${short(exit.max_sessions)}` : "";
+  const share = hot ? `, ${short(load / fair)} × its share` : "";
   const dot = make("span", `dot ${looks(exit)}`);
   dot.title = words(exit);
   dot.setAttribute("role", "img");
   dot.setAttribute("aria-label", looks(exit));
-  const p50 = exit.connect_ms ? `, p50 ${exit.connect_ms.p50} ms` : "";
+  const p50 = exit.connect_ms ? `, p50 ${Number(exit.connect_ms.p50.toPrecision(2))} ms` : "";
   const element = make("div", "exit",
     dot,
-    make("span", "", exit.id),
+    make("span", `name ${looks(exit)}`, exit.id),
     make("span", "quiet", exit.address && exit.address !== exit.via ? `${exit.via} → ${exit.address}` : exit.via),
-    bar(load, most, `${short(exit.pins)}${room} pins`, hot),
-    make("span", "quiet exit-numbers", `${short(exit.connections)} open, ${short(exit.failures)} failed${p50}`),
+    bar(load, most, `${short(exit.pins)}${room} pins${share}`, hot),
+    make("span", "quiet exit-numbers", `${short(exit.connections)} open, ${short(exit.failures)} failed${p50} `,
+      ...(exit.last_error && looks(exit) !== "healthy" ? [make("span", "code", exit.last_error.code)] : [])),
     make("span", "buttons", ...["active", "drain", "off", "reset"].map((act) => switcher(exit, act, notice))));
   element.dataset.exit = `${exit.pool}/${exit.id}`;
   element.title = words(exit);

@@ -1,9 +1,11 @@
 // Live sessions: a page of them, searched, ended, moved, extended.
 
 import { get, post, remove } from "./api.js";
-import { Kept, ask, at, button, duration, keep, make } from "./dom.js";
+import { Kept, ask, at, button, cell, duration, keep, make } from "./dom.js";
 
 const PAGE = 50;
+// The API's longest page: so many are read again and again, at most.
+const MOST = 1000;
 const kept = new Kept();
 let rows = [];
 let next = null;
@@ -12,7 +14,7 @@ let asked = {};
 const path = (session) => `/v1/sessions/${session.key}`;
 
 export async function showSessions(notice) {
-  const page = await get("/v1/sessions", { ...asked, limit: Math.max(PAGE, rows.length) });
+  const page = await get("/v1/sessions", { ...asked, limit: Math.min(MOST, Math.max(PAGE, rows.length)) });
   take(page, [], notice);
 }
 
@@ -26,21 +28,22 @@ function take(page, before, notice) {
   }
   keep(at("session-rows"), rows.map((row) => row.element));
   kept.sweep();
-  at("more-sessions").hidden = next === null;
-  at("session-note").textContent = rows.length ? "" : "no session";
+  const full = rows.length >= MOST;
+  at("more-sessions").hidden = next === null || full;
+  at("session-note").textContent = rows.length === 0 ? "no session" : next && full ? "there are more: search" : "";
   tickSessions();
 }
 
 function element(session, notice) {
   const labels = Object.entries(session.labels).map(([key, value]) => ` ${key}=${value}`).join("");
   const made = make("tr", "",
-    make("td", "", session.session, make("span", "quiet", labels)),
-    make("td", "", session.user),
-    make("td", "", `${session.pool}/${session.exit}`),
-    make("td", "", session.exit_address ?? "–"),
-    make("td", "number left"),
-    make("td", "number", session.moves),
-    make("td", "", make("div", "buttons",
+    cell("session", "", session.session, make("span", "quiet", labels)),
+    cell("user", "", session.user),
+    cell("exit", "", `${session.pool}/${session.exit}`),
+    cell("address", "", session.exit_address ?? "–"),
+    cell("time left", "number left"),
+    cell("moves", "number", session.moves),
+    cell("", "", make("div", "buttons",
       button("extend", "", () => notice(() => extend(session, notice))),
       button("move", "", () => notice(() => move(session, notice))),
       button("end", "danger", () => notice(() => end(session, notice))))));

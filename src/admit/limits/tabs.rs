@@ -61,8 +61,9 @@ impl Tabs {
         self.of(&now.user).seats.extended(before, now);
     }
 
-    /// Bytes of a day that this node has not counted itself: from before its
-    /// start, or of other gateways.
+    /// Bytes of a day that this process has not counted itself: from before
+    /// its start, of other gateways, or moved by the process that it has
+    /// replaced.
     pub(crate) fn add(&self, moved: &DayBytes, now: Timestamp) {
         for (user, bytes) in &moved.users {
             self.of(user).add(Day(moved.day), *bytes, now);

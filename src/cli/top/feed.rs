@@ -35,8 +35,10 @@ const LISTS: [Option<&List>; TABS] = [Some(&POOLS), Some(&EXITS), Some(&SESSIONS
 
 /// Follows the events until nobody listens.
 pub(super) async fn events(mut client: Client, tell: mpsc::Sender<News>) {
+    // What was before is told once.
+    let mut path = "/v1/events?past";
     while !tell.is_closed() {
-        let why = match follow(&mut client, &tell).await {
+        let why = match follow(&mut client, std::mem::replace(&mut path, "/v1/events"), &tell).await {
             Ok(()) => "the gateway has ended the stream".to_owned(),
             Err(unanswered) => unanswered.to_string(),
         };
@@ -48,8 +50,8 @@ pub(super) async fn events(mut client: Client, tell: mpsc::Sender<News>) {
     }
 }
 
-async fn follow(client: &mut Client, tell: &mpsc::Sender<News>) -> Result<(), Unanswered> {
-    let mut stream = client.follow("/v1/events").await?.into_data_stream();
+async fn follow(client: &mut Client, path: &str, tell: &mpsc::Sender<News>) -> Result<(), Unanswered> {
+    let mut stream = client.follow(path).await?.into_data_stream();
     let mut events = Events::default();
     while let Ok(Some(Ok(bytes))) = timeout(SILENCE, stream.next()).await {
         for event in events.take(&bytes) {

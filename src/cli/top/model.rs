@@ -65,6 +65,8 @@ pub(super) struct Pane {
     pub(super) rows: Vec<Value>,
     /// There are more than are shown.
     pub(super) more: bool,
+    /// The gateway has told them.
+    pub(super) known: bool,
     /// By which column, the largest first; none: as the gateway has them.
     pub(super) sort: Option<(usize, bool)>,
     pub(super) chosen: TableState,
@@ -111,7 +113,7 @@ impl Model {
         match news {
             News::List(tab, page) => {
                 let pane = &mut self.panes[tab];
-                (pane.rows, pane.more) = (page.rows, page.next.is_some());
+                (pane.rows, pane.more, pane.known) = (page.rows, page.next.is_some(), true);
                 self.lost = None;
                 self.arrange(tab);
             }
@@ -124,7 +126,7 @@ impl Model {
     }
 
     fn event(&mut self, event: &Value) {
-        let at = || self.stats["at"].clone();
+        let at = || event["at"].clone();
         let failure = match event["event"].as_str() {
             Some("stats") => {
                 let rate = |key: &str| event[key].as_f64().unwrap_or(0.0);
@@ -134,11 +136,7 @@ impl Model {
                 self.stats = event.clone();
                 return;
             }
-            Some("failed") => {
-                let mut failure = event.clone();
-                failure["at"] = at();
-                failure
-            }
+            Some("failed") => event.clone(),
             Some(code @ "exit_ejected") => {
                 let detail = &event["cause"];
                 json!({ "at": at(), "code": code, "pool": event["pool"], "exit": event["exit"], "detail": detail })

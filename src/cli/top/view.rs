@@ -15,6 +15,12 @@ use crate::cli::table::{bytes, clean, width};
 
 const KEYS: &str = " q quit  tab/←/→/1-5 view  ↑/↓ row  s/S sort by next/previous column  r reverse";
 
+/// Between two columns.
+const GAP: u16 = 2;
+
+/// Less of a text is no use.
+const LEAST: usize = 8;
+
 const DIM: Style = Style::new().add_modifier(Modifier::DIM);
 const STRONG: Style = Style::new().add_modifier(Modifier::BOLD);
 const BAD: Style = Style::new().fg(Color::Red);
@@ -75,7 +81,11 @@ fn rows(frame: &mut Frame<'_>, model: &mut Model, area: Rect) {
     let (tab, columns) = (model.tab(), model.columns());
     let pane = model.pane();
     if pane.rows.is_empty() {
-        let nothing = if tab == ERRORS { " No failure since this view began." } else { " Nothing here." };
+        let nothing = match () {
+            () if tab == ERRORS => " No failure.",
+            () if !pane.known => " …",
+            () => " Nothing here.",
+        };
         frame.render_widget(Line::styled(nothing, DIM), area);
         return;
     }
@@ -83,28 +93,51 @@ fn rows(frame: &mut Frame<'_>, model: &mut Model, area: Rect) {
         Some((by, falling)) if by == at => format!("{}{}", column.head, if falling { "▼" } else { "▲" }),
         _ => column.head.to_owned(),
     });
-    let heads: Vec<_> = heads.collect();
+    let mut heads: Vec<_> = heads.collect();
     let mut widths: Vec<_> = heads.iter().map(|head| width(head)).collect();
     let cell = |text: String, at: usize| {
         let side = if columns[at].is_number() { Alignment::Right } else { Alignment::Left };
         Cell::from(Text::from(text).alignment(side))
     };
-    let mut lines = Vec::with_capacity(pane.rows.len());
-    for row in &pane.rows {
-        let texts: Vec<_> = columns.iter().map(|column| column.show(row)).collect();
-        widths.iter_mut().zip(&texts).for_each(|(most, text)| *most = (*most).max(width(text)));
-        lines
-            .push(Row::new(texts.into_iter().enumerate().map(|(at, text)| cell(text, at))).style(style(row)));
+    let texts: Vec<Vec<_>> =
+        pane.rows.iter().map(|row| columns.iter().map(|column| column.show(row)).collect()).collect();
+    for texts in &texts {
+        widths.iter_mut().zip(texts).for_each(|(most, text)| *most = (*most).max(width(text)));
+    }
+    heads.truncate(fit(&mut widths, area.width.into(), |at| columns[at].is_number()));
+    let mut lines = Vec::with_capacity(texts.len() + 1);
+    for (row, texts) in pane.rows.iter().zip(texts) {
+        let shown = texts.into_iter().take(heads.len()).enumerate();
+        lines.push(Row::new(shown.map(|(at, text)| cell(text, at))).style(style(row)));
     }
     if pane.more {
-        lines.push(Row::new([Cell::from("… and more")]).style(DIM));
+        lines.push(Row::new([Cell::from("…")]).style(DIM));
     }
     let widths = widths.into_iter().map(|most| Constraint::Length(u16::try_from(most).unwrap_or(u16::MAX)));
     let table = Table::new(lines, widths)
         .header(Row::new(heads.into_iter().enumerate().map(|(at, head)| cell(head, at))).style(STRONG))
-        .column_spacing(2)
+        .column_spacing(GAP)
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
     frame.render_stateful_widget(table, area, &mut pane.chosen);
+}
+
+/// Leaves out the columns at the right that there is no room for: half a number
+/// is a wrong one. A text may be cut. How many are left.
+fn fit(widths: &mut Vec<usize>, room: usize, is_number: impl Fn(usize) -> bool) -> usize {
+    let mut left = room;
+    let mut fits = 0;
+    for (at, wanted) in widths.iter_mut().enumerate() {
+        let gap = if at == 0 { 0 } else { usize::from(GAP) };
+        let rest = left.saturating_sub(gap);
+        if *wanted > rest && (rest < LEAST || is_number(at)) && at > 0 {
+            break;
+        }
+        *wanted = (*wanted).min(rest);
+        left = rest - *wanted;
+        fits = at + 1;
+    }
+    widths.truncate(fits);
+    fits
 }
 
 /// What is not as it should be is seen at a glance.

@@ -32,7 +32,7 @@ impl ExitState {
             Variant::Token(token) => Some(token.clone()),
             _ => None,
         };
-        Some(Attempt { live: self.clone(), pass: Some(pass), token })
+        Some(Attempt { live: self.clone(), pass: Some(pass), token, probe: false })
     }
 
     /// One connection more. `None`: it carries as many as it may.
@@ -52,6 +52,8 @@ pub struct Attempt {
     /// Gone once the outcome was told.
     pass: Option<Pass>,
     token: Option<Arc<str>>,
+    /// Nobody's request: it is counted by itself.
+    probe: bool,
 }
 
 /// Where an outcome leaves the exit.
@@ -66,6 +68,12 @@ pub struct After {
 }
 
 impl Attempt {
+    /// It is a probe's.
+    pub(in crate::state) fn of_probe(mut self) -> Self {
+        self.probe = true;
+        self
+    }
+
     /// The exit was connected: how long that took.
     pub fn took(&self, time: Duration) {
         self.live.tally.took(time);
@@ -73,7 +81,9 @@ impl Attempt {
 
     /// The target was reached: ends every count.
     pub fn succeeded(mut self, now: Timestamp) -> After {
-        self.live.tally.worked.fetch_add(1, Relaxed);
+        let tally = &self.live.tally;
+        let worked = if self.probe { &tally.probes_worked } else { &tally.worked };
+        worked.fetch_add(1, Relaxed);
         if self.pass == Some(Pass::Free) && self.live.spotless.load(Acquire) {
             self.pass = None;
             return After::default();
@@ -95,7 +105,9 @@ impl Attempt {
         if blame == Blame::Target {
             self.live.tally.target_failed.fetch_add(1, Relaxed);
         } else {
-            self.live.tally.failed.fetch_add(1, Relaxed);
+            let tally = &self.live.tally;
+            let failed = if self.probe { &tally.probes_failed } else { &tally.failed };
+            failed.fetch_add(1, Relaxed);
             let last = LastFailure { code: fault.code(), detail: fault.detail().into(), at: now };
             locked(&self.live.health).last_failure = Some(last);
         }

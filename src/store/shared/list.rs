@@ -64,15 +64,6 @@ impl Shared {
         page
     }
 
-    /// As [`Store::survey`](crate::store::Store::survey).
-    pub(in crate::store) async fn survey(&self, mut f: impl FnMut(&Glance<'_>) + Send) {
-        let keys = self.index(false).await;
-        for some in keys.chunks(AT_ONCE) {
-            let pins = self.pins(some).await;
-            glance(&pins, self.now(), &mut f);
-        }
-    }
-
     /// The names of all pins. `same`: the list goes on with the index that it
     /// began with, if that is there.
     async fn index(&self, same: bool) -> std::sync::Arc<[SessionKey]> {

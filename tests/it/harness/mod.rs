@@ -23,6 +23,7 @@ pub mod request;
 pub mod setup;
 pub mod socks;
 pub mod target;
+pub mod terminal;
 pub mod tls;
 pub mod upstream;
 

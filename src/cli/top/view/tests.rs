@@ -52,7 +52,7 @@ fn the_head_says_how_it_does() {
     assert_eq!(lines[1], "  requests 6.5/s  errors 0.0/s  up 1.50kB/s  down 2.00MB/s");
     assert!(lines[3].ends_with('█'), "{lines:#?}");
     assert!(lines[4].contains("1 Pools") && lines[4].contains("5 Errors"));
-    assert!(lines[5].contains("Nothing here"));
+    assert_eq!(lines[5], " …", "not told yet");
     assert!(lines[11].contains("q quit"));
 }
 
@@ -78,12 +78,36 @@ fn tabs_and_rows_are_gone_through_by_keys() {
     // Fewer rows than were there: the last is chosen.
     model.hear(list(1, &[exit("a", 9, "healthy")], true));
     assert_eq!(model.pane().chosen.selected(), Some(0));
-    assert!(drawn(&mut model, 80, 12)[7].starts_with("… a"));
+    assert!(drawn(&mut model, 80, 12)[7].starts_with('…'));
     assert_eq!(press(&mut model, KeyCode::BackTab), After::Look);
     assert_eq!((press(&mut model, KeyCode::Left), model.tab()), (After::Look, ERRORS));
     assert_eq!(press(&mut model, KeyCode::Char('q')), After::Quit);
     let interrupt = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
     assert_eq!(model.press(interrupt), After::Quit);
+}
+
+#[test]
+fn columns_without_room_are_left_out() {
+    let mut model = model();
+    press(&mut model, KeyCode::Char('2'));
+    let mut row = exit("a", 9, "healthy");
+    row["last_error"] = json!({ "code": "exit_refused_target" });
+    model.hear(list(1, &[row], false));
+    for (width, head) in [
+        (200, "EXIT  STATE   HEALTH   PINS  CONNS  DIALS  FAILED  LAST ERROR           P50 MS"),
+        (80, "EXIT  STATE   HEALTH   PINS  CONNS  DIALS  FAILED  LAST ERROR           P50 MS"),
+        (62, "EXIT  STATE   HEALTH   PINS  CONNS  DIALS  FAILED  LAST ERROR"),
+        (58, "EXIT  STATE   HEALTH   PINS  CONNS  DIALS  FAILED"),
+        (45, "EXIT  STATE   HEALTH   PINS  CONNS  DIALS"),
+        (10, "EXIT"),
+        (2, "EX"),
+    ] {
+        let lines = drawn(&mut model, width, 12);
+        let whole = if width == 200 { &lines[5][..head.len()] } else { &lines[5] };
+        assert_eq!(whole, head, "{width}");
+    }
+    model.hear(list(1, &[], false));
+    assert_eq!(drawn(&mut model, 80, 12)[5], " Nothing here.");
 }
 
 #[test]
@@ -109,8 +133,8 @@ fn rows_are_sorted_by_any_column() {
 #[test]
 fn failures_are_kept_with_when_they_were() {
     let mut model = model();
-    model.hear(News::Event(json!({ "event": "failed", "code": "exit_refused", "status": 502,
-        "detail": "it said\u{1b}[2J no", "user": "acme", "pool": "us", "exit": "a" })));
+    model.hear(News::Event(json!({ "event": "failed", "at": "2026-01-02T03:04:05.678Z",
+        "code": "exit_refused", "status": 502, "detail": "it said\u{1b}[2J no", "user": "acme", "pool": "us", "exit": "a" })));
     model
         .hear(News::Event(json!({ "event": "exit_ejected", "pool": "us", "exit": "b", "cause": "refused" })));
     model.hear(News::Event(json!({ "event": "reloaded", "ok": true, "findings": [] })));

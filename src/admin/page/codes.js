@@ -1,0 +1,50 @@
+// What an operator does about each failure code (docs/operations.md has more).
+
+const CLIENT = "The client's to mend: the detail says what.";
+const TARGET = "The target's doing: no exit is blamed for it.";
+
+const ADVICE = {
+  bad_request: "The client speaks HTTP wrongly; nothing of it reached a target.",
+  not_a_proxy_request: "The client uses the gateway as a web server: it is to be set as its proxy.",
+  unsupported_scheme: CLIENT,
+  bad_target: CLIENT,
+  parameter_unknown: CLIENT,
+  parameter_duplicate: CLIENT,
+  parameter_conflict: CLIENT,
+  parameter_invalid: CLIENT,
+  session_invalid: CLIENT,
+  ttl_invalid: CLIENT,
+  ttl_out_of_range: "The client is to ask for less, or max_ttl and min_ttl of gateway, user or pool be changed.",
+  idle_invalid: CLIENT,
+  ttl_without_session: CLIENT,
+  failover_invalid: CLIENT,
+  exit_unknown: "The client names an exit that its pool has not: see the pool's exits above.",
+  auth_required: "Nothing: many clients begin so.",
+  auth_failed: "An old or wrong secret, or somebody guesses: the access log has the client's address.",
+  pool_forbidden: "Add the pool to the user's pools, or the client is to name another.",
+  target_forbidden: "If it is to be reached, change targets in the configuration or the pool.",
+  client_forbidden: "If it may come from there, add its address to the user's clients.",
+  request_timeout: "The client was too slow: timeouts.head and timeouts.body bound it.",
+  head_too_large: "The client is to send less, or limits.head_bytes and limits.head_fields be raised.",
+  loop_detected: "The target is the gateway itself, or an upstream sends requests back to it.",
+  rate_limited: "The user is at its requests_per_second: see Users above.",
+  too_many_connections: "The user's limits.connections, or the gateway's, is reached: see Users above.",
+  too_many_sessions: "The user's limits.sessions, or the gateway's, is reached: shorter ttls, idle, or a higher limit.",
+  quota_exceeded: "The user has moved its bytes_per_day; it goes on at midnight UTC, or with a higher limit.",
+  auth_throttled: "Somebody guesses secrets from one address; right ones still pass.",
+  target_refused: TARGET,
+  target_unresolvable: TARGET,
+  target_unreachable: "No address of the target fits the exit's family, or there is no route to it.",
+  bad_response: TARGET,
+  exit_failed: "The exit cannot be reached: look at its last failure above; after eject_after in a row it is ejected.",
+  exit_auth_failed: "The upstream refuses the credential in the pool file: has it expired?",
+  exit_refused_target: "The upstream refuses this target: ask whoever runs it.",
+  no_exit: "Every exit that fits is ejected, switched or full: add exits or room, or mend them.",
+  exit_down: "The session's exit is down and may not be left: mend it, or move or end the session.",
+  store_unavailable: "Sessions cannot be kept: look at the disk, or the shared store.",
+  draining: "The gateway is shutting down.",
+  target_timeout: TARGET,
+  exit_timeout: "The exit does not connect in time: look at its last failure above.",
+};
+
+export const advice = (code) => ADVICE[code] ?? "";
