@@ -19,7 +19,6 @@ use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde::Serialize;
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use self::gate::Gate;
@@ -27,7 +26,7 @@ use self::problem::{Kind, Problem};
 use crate::admit::limits::Connections;
 use crate::admit::users::Users;
 use crate::drain::Drain;
-use crate::net::listen;
+use crate::net::listen::{self, Listener};
 use crate::net::wire::Wire;
 use crate::steer::Steering;
 
@@ -72,9 +71,9 @@ pub(crate) struct Desk {
 }
 
 /// Serves the API until the gateway is gone.
-pub(crate) fn serve(listener: Arc<TcpListener>, desk: Desk) -> impl Future<Output = ()> {
+pub(crate) fn serve(listener: Arc<Listener>, desk: Desk) -> impl Future<Output = ()> {
     let (beside, drain) = (desk.drain.beside(), desk.drain.clone());
-    let local = listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
+    let local = listener.local().is_ok_and(|address| address.is_local());
     let (gate, desk) = (Gate::new(desk.key.clone(), local), Arc::new(desk));
     let routes = routes(desk.clone(), gate);
     let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));

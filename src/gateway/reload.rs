@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::listeners::Secured;
 use super::{Inner, entries, warn_of};
 use crate::config::watch::{Watch, Watched};
 use crate::config::{self, Config, Findings};
@@ -106,10 +107,10 @@ impl Inner {
         }
     }
 
-    /// Users, tokens, the operator's token, and what pools take from the
-    /// configuration (`targets`, the timeouts of dials), come into force; the
-    /// rest needs a restart. What is to be watched from now on; `None`: what
-    /// was until now.
+    /// Users, tokens, the operator's token, certificates, and what pools take
+    /// from the configuration (`targets`, the timeouts of dials), come into
+    /// force; the rest needs a restart. What is to be watched from now on;
+    /// `None`: what was until now.
     async fn reload_config(&self, wrong: &mut Vec<String>) -> Option<Watched> {
         let source = self.config.load().source().clone();
         match tokio::task::spawn_blocking(move || Config::load(&source)).await {
@@ -149,6 +150,7 @@ impl Inner {
             wrong.push(why.to_owned());
             return;
         }
+        self.show_certificates(&config);
         if has_users(&config) {
             self.shared.users.replace(&entries(&config), config.tokens.as_ref());
         }
@@ -162,7 +164,22 @@ impl Inner {
     /// Whether the operator's listener, as it is bound, is on loopback.
     fn is_admin_local(&self) -> bool {
         let mut admin = self.sockets.iter().filter(|socket| socket.name == ADMIN);
-        admin.all(|socket| socket.at.ip().to_canonical().is_loopback())
+        admin.all(|socket| socket.at.is_local())
+    }
+
+    /// Puts certificates that were read anew into force at the listeners that
+    /// run. A listener that is new, or has TLS only now, needs a restart.
+    fn show_certificates(&self, config: &Config) {
+        for Secured { binds, tls } in &self.secured {
+            let now = config.listeners.iter().find(|now| now.binds == *binds);
+            match now.map(|now| &now.certificates).filter(|certificates| !certificates.is_empty()) {
+                Some(certificates) => tls.replace(certificates.clone()),
+                None => tracing::warn!(
+                    listener = %binds.first().map(ToString::to_string).unwrap_or_default(),
+                    "the listener's certificates stay: it is another one in the configuration now"
+                ),
+            }
+        }
     }
 
     fn tell(&self, findings: Vec<String>, waiting: Vec<Waiting>) {

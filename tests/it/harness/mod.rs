@@ -7,6 +7,7 @@ pub mod browser;
 pub mod client;
 pub mod gateway;
 pub mod heir;
+pub mod http2;
 pub mod load;
 pub mod log;
 pub mod measure;
@@ -22,6 +23,7 @@ pub mod setup;
 pub mod socks;
 pub mod target;
 pub mod terminal;
+pub mod tls;
 pub mod upstream;
 
 use std::net::{IpAddr, Ipv4Addr};
