@@ -72,9 +72,9 @@ struct Inner {
     exits: Arc<Exits>,
     steering: Arc<Steering>,
     sockets: Vec<Socket>,
-    secured: Vec<Secured>,
     /// To the operator's API.
     key: Arc<admin::Key>,
+    secured: Vec<Secured>,
     manager: Arc<Manager>,
     image: Option<Image>,
     /// Held while a new process is to take our place.
@@ -173,8 +173,8 @@ impl Gateway {
             exits,
             steering,
             sockets: std::mem::take(&mut listeners.all),
-            secured: std::mem::take(&mut listeners.secured),
             key,
+            secured: std::mem::take(&mut listeners.secured),
             manager,
             image,
             upgrading: Mutex::default(),
@@ -320,7 +320,6 @@ impl Inner {
         drain.all_gone().await;
         // A new process that was to take our place is ended first.
         drop(self.upgrading.lock().await);
-        self.share_day().await;
         self.shared.store.close().await;
         self.keep_day().await;
         tracing::info!("stopped");

@@ -107,7 +107,7 @@ impl Inner {
         }
     }
 
-    /// Users, tokens, certificates, the operator's token, and what pools take
+    /// Users, tokens, the operator's token, certificates, and what pools take
     /// from the configuration (`targets`, the timeouts of dials), come into
     /// force; the rest needs a restart. What is to be watched from now on;
     /// `None`: what was until now.
@@ -161,6 +161,12 @@ impl Inner {
         tracing::info!("configuration reloaded");
     }
 
+    /// Whether the operator's listener, as it is bound, is on loopback.
+    fn is_admin_local(&self) -> bool {
+        let mut admin = self.sockets.iter().filter(|socket| socket.name == ADMIN);
+        admin.all(|socket| socket.at.is_local())
+    }
+
     /// Puts certificates that were read anew into force at the listeners that
     /// run. A listener that is new, or has TLS only now, needs a restart.
     fn show_certificates(&self, config: &Config) {
@@ -174,12 +180,6 @@ impl Inner {
                 ),
             }
         }
-    }
-
-    /// Whether the operator's listener, as it is bound, is on loopback.
-    fn is_admin_local(&self) -> bool {
-        let mut admin = self.sockets.iter().filter(|socket| socket.name == ADMIN);
-        admin.all(|socket| socket.at.is_local())
     }
 
     fn tell(&self, findings: Vec<String>, waiting: Vec<Waiting>) {
