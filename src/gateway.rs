@@ -212,6 +212,7 @@ pub(crate) fn entries(config: &Config) -> Vec<Entry> {
         password: user.password.as_written().clone(),
         clients: user.clients.clone().unwrap_or_default(),
         limits: user.limits,
+        profiles: user.profiles.clone(),
     };
     config.users.iter().map(entry).collect()
 }

@@ -67,6 +67,7 @@ pub mod measured {
     use crate::core::ask::Account;
     use crate::core::limits::UserLimits;
     use crate::core::pool::{Affinity, Pools, SessionBounds};
+    use crate::core::profile::Profile;
     use crate::core::secret::Secret;
 
     /// One user with a plain password.
@@ -83,7 +84,8 @@ pub mod measured {
                 affinity: Affinity::None,
             };
             let limits = UserLimits::default();
-            let entry = Entry { account, password: Secret::new(password), clients: Vec::new(), limits };
+            let password = Secret::new(password);
+            let entry = Entry { account, password, clients: Vec::new(), limits, profiles: None };
             let users = Users::new(30, Arc::default(), Arc::new(SystemClock::new()));
             users.replace(&[entry], None);
             Self(users)
@@ -91,10 +93,16 @@ pub mod measured {
 
         /// Whether the value of a `Proxy-Authorization` field proves it.
         pub fn is_proven_by(&self, field: &[u8]) -> bool {
-            let proof = std::pin::pin!(self.0.prove(Some(field), [192, 0, 2, 1].into()));
+            let ours = [Profile::ours().clone()];
+            let proof = std::pin::pin!(self.0.prove(Some(field), [192, 0, 2, 1].into(), &ours));
             let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
             matches!(proof.poll(&mut nobody), std::task::Poll::Ready(Ok(_)))
         }
+    }
+
+    /// Every profile that is shipped; a damaged one is left out.
+    pub fn shipped_profiles() -> Vec<Profile> {
+        config::shipped_names().filter_map(|name| config::shipped(name).ok()?).collect()
     }
 
     /// The pools of a folder, with every default; none where they are wrong.

@@ -17,7 +17,7 @@ use ipnet::IpNet;
 
 use super::limits::tab::{InUse, Tab};
 use super::limits::tabs::Tabs;
-use super::password::{Cost, Standing, Stored, Verifier};
+use super::password::{Cost, Digest, Standing, Stored, Verifier};
 use super::throttle::Throttle;
 use super::tokens::{Grant, Tokens, is_token};
 use crate::clock::Clock;
@@ -27,10 +27,15 @@ use crate::core::code::Code;
 use crate::core::fault::Fault;
 use crate::core::limits::UserLimits;
 use crate::core::pool::{Affinity, SessionBounds};
+use crate::core::profile::Profile;
+use crate::core::profile::cut::Cut;
 use crate::core::secret::Secret;
 use crate::core::session::UserName;
-use crate::core::username::split_user;
 use crate::store::days::DayBytes;
+
+mod meant;
+
+use meant::{by_secret, listed};
 
 /// A user as configured.
 #[derive(Clone, Debug)]
@@ -43,11 +48,14 @@ pub(crate) struct Entry {
     pub(crate) clients: Vec<IpNet>,
     /// What it may use up.
     pub(crate) limits: UserLimits,
+    /// The grammars that it may use; `None`: those of the listener.
+    pub(crate) profiles: Option<Arc<[Arc<Profile>]>>,
 }
 
 struct User {
     account: Arc<Account>,
     secret: Stored,
+    profiles: Option<Arc<[Arc<Profile>]>>,
     clients: Vec<IpNet>,
     tab: Arc<Tab>,
 }
@@ -56,6 +64,10 @@ struct User {
 #[derive(Default)]
 struct Accounts {
     by_name: HashMap<UserName, User>,
+    /// Users by their plain secrets; `None`: several have that one.
+    by_secret: HashMap<Digest, Option<UserName>>,
+    /// The grammars that users have in lists of their own.
+    profiles: Vec<Arc<Profile>>,
     cost: Cost,
     tokens: Option<Arc<Tokens>>,
 }
@@ -85,8 +97,10 @@ pub(crate) struct Used {
 pub(crate) struct Caller {
     /// Whose credential it was.
     pub(crate) account: Arc<Account>,
-    /// What followed the user's name in the username: its parameters.
+    /// What followed the user's name, or its secret: its parameters.
     pub(crate) tail: Box<str>,
+    /// The grammar in which they are written.
+    pub(crate) profile: Arc<Profile>,
     /// What its user uses.
     pub(crate) tab: Arc<Tab>,
     /// What its token grants, where it has one.
@@ -117,27 +131,36 @@ impl Users {
                 .verifier
                 .store(&entry.password, before.by_name.get(&entry.account.name).map(|user| &user.secret)),
             clients: entry.clients.clone(),
+            profiles: entry.profiles.clone(),
             tab: self.tabs.of(&entry.account.name),
         };
         let by_name: HashMap<_, _> =
             entries.iter().map(|entry| (entry.account.name.clone(), user(entry))).collect();
+        let by_secret = by_secret(&by_name);
+        let profiles = listed(entries);
         let cost = Cost::of(by_name.values().map(|user| &user.secret));
         let tokens = tokens.map(|config| match &before.tokens {
             Some(known) if *known.config() == **config => known.clone(),
             _ => Arc::new(Tokens::new(config.clone())),
         });
         let any_user = tokens.as_ref().is_some_and(|tokens| tokens.config().any_user);
-        self.accounts.store(Arc::new(Accounts { by_name, cost, tokens }));
+        self.accounts.store(Arc::new(Accounts { by_name, by_secret, profiles, cost, tokens }));
         let limits = entries.iter().map(|entry| (&entry.account.name, entry.limits));
         self.tabs.configure(limits, any_user);
     }
 
-    /// Proves the caller by the value of its `Proxy-Authorization` field.
+    /// Proves the caller by the value of its `Proxy-Authorization` field, at a
+    /// door that accepts these grammars.
     ///
     /// # Errors
     /// `auth_required` without a credential, `auth_failed` or
     /// `auth_throttled` with a wrong one, `client_forbidden`.
-    pub(crate) async fn prove(&self, field: Option<&[u8]>, client: IpAddr) -> Result<Caller, Fault> {
+    pub(crate) async fn prove(
+        &self,
+        field: Option<&[u8]>,
+        client: IpAddr,
+        door: &[Arc<Profile>],
+    ) -> Result<Caller, Fault> {
         let Some(field) = field else {
             let detail = "send the user and its secret as Basic credentials in Proxy-Authorization";
             return Err(Fault::new(Code::AuthRequired, detail));
@@ -146,12 +169,13 @@ impl Users {
         match Credential::read(field) {
             None => Err(self.wrong(client)),
             Some(Credential::Bearer(token)) => {
-                let grant = self.grant(&accounts, &token);
-                let caller = grant.and_then(|grant| self.granted(&accounts, &grant, "", client));
+                let grant = self.grant(&accounts, token.expose());
+                let nothing = ("", Profile::ours());
+                let caller = grant.and_then(|grant| self.granted(&accounts, &grant, nothing, client));
                 caller.unwrap_or_else(|| Err(self.wrong(client)))
             }
             Some(Credential::Basic { username, secret }) => {
-                self.prove_basic(&accounts, &username, &secret, client).await
+                self.prove_basic(&accounts, (&username, secret.expose()), client, door).await
             }
         }
     }
@@ -159,39 +183,67 @@ impl Users {
     async fn prove_basic(
         &self,
         accounts: &Accounts,
-        username: &str,
-        secret: &Secret,
+        (username, password): (&str, &str),
         client: IpAddr,
+        door: &[Arc<Profile>],
     ) -> Result<Caller, Fault> {
+        let digest = |secret: &str| self.verifier.digest(secret);
+        let written = (username, password);
         // A secret may look like a token and be none; so a token that is worth
         // nothing costs what every wrong secret costs, whoever the user is.
-        if is_token(secret.expose())
-            && let Some(grant) = self.grant(accounts, secret)
-            && let Some((name, tail)) =
-                split_user(username, |name| *name == *grant.user || accounts.by_name.contains_key(name))
-            && *name == *grant.user
-            && let Some(caller) = self.granted(accounts, &grant, tail, client)
+        if let Some((token, grant)) = self.grant_in(accounts, password, door)
+            && let Some(meant) = accounts.meant(door, written, Some(&grant.user), digest)
+            && *meant.name() == *grant.user
+            && meant.cut.secret == token
+            && let Some(caller) = self.granted(accounts, &grant, meant.said(), client)
         {
             return caller;
         }
-        let found = split_user(username, |name| accounts.by_name.contains_key(name))
-            .and_then(|(name, tail)| Some((accounts.by_name.get(name)?, tail)));
+        let meant = accounts.meant(door, written, None, digest);
         let standing = match self.throttle.is_spent(client) {
             true => Standing::Suspect,
             false => Standing::Good,
         };
-        let stored = found.map(|(user, _)| &user.secret);
-        let verified = self.verifier.verify(stored, secret.expose(), &accounts.cost, standing).await;
+        let user = meant.as_ref().and_then(|meant| meant.user);
+        let secret = meant.as_ref().map_or(password, |meant| meant.cut.secret);
+        let stored = user.map(|user| &user.secret);
+        let verified = self.verifier.verify(stored, secret, &accounts.cost, standing).await;
         let Ok(right) = verified else { return Err(no_turn()) };
-        match found {
-            Some((user, tail)) if right => user.admit(tail, client),
+        match (user, meant) {
+            (Some(user), Some(meant)) if right => user.admit(meant.said(), client),
             _ => Err(self.wrong(client)),
         }
     }
 
+    /// How a credential is taken apart, whether or not its secret is right:
+    /// the user's name, in which grammar it is written, its parts.
+    pub(crate) fn take_apart<'c>(
+        &self,
+        written: (&'c str, &'c str),
+        door: &[Arc<Profile>],
+    ) -> Option<(UserName, Arc<Profile>, Cut<'c>)> {
+        let accounts = self.accounts.load_full();
+        let meant = accounts.meant(door, written, None, |secret| self.verifier.digest(secret))?;
+        Some((meant.name().into(), meant.profile.clone(), meant.cut))
+    }
+
+    /// What the token grants that stands in a password, in some grammar.
+    fn grant_in<'p>(
+        &self,
+        accounts: &Accounts,
+        password: &'p str,
+        door: &[Arc<Profile>],
+    ) -> Option<(&'p str, Arc<Grant>)> {
+        accounts.tokens.as_ref()?;
+        let mut parts: Vec<_> = accounts.accepted(door).map(|profile| profile.secret(password)).collect();
+        parts.dedup_by_key(|part| part.len());
+        let mut tokens = parts.into_iter().filter(|part| is_token(part));
+        tokens.find_map(|token| Some((token, self.grant(accounts, token)?)))
+    }
+
     /// What a token grants by the wall clock, which whoever signed it has.
-    fn grant(&self, accounts: &Accounts, token: &Secret) -> Option<Arc<Grant>> {
-        accounts.tokens.as_ref()?.grant(token.expose(), self.clock.wall())
+    fn grant(&self, accounts: &Accounts, token: &str) -> Option<Arc<Grant>> {
+        accounts.tokens.as_ref()?.grant(token, self.clock.wall())
     }
 
     /// The caller that a token makes; `None`: its user is unknown here.
@@ -199,14 +251,15 @@ impl Users {
         &self,
         accounts: &Accounts,
         grant: &Arc<Grant>,
-        tail: &str,
+        said: (&str, &Arc<Profile>),
         client: IpAddr,
     ) -> Option<Result<Caller, Fault>> {
         let caller = match accounts.by_name.get(&grant.user) {
-            Some(user) => user.admit(tail, client),
+            Some(user) => user.admit(said, client),
             None if accounts.tokens.as_ref()?.config().any_user => Ok(Caller {
                 account: Arc::new(guest(&grant.user)),
-                tail: tail.into(),
+                tail: said.0.into(),
+                profile: said.1.clone(),
                 tab: self.tabs.of(&grant.user),
                 grant: None,
             }),
@@ -272,13 +325,19 @@ fn no_turn() -> Fault {
 }
 
 impl User {
-    fn admit(&self, tail: &str, client: IpAddr) -> Result<Caller, Fault> {
+    fn admit(&self, (tail, profile): (&str, &Arc<Profile>), client: IpAddr) -> Result<Caller, Fault> {
         let client = client.to_canonical();
         if !self.clients.is_empty() && !self.clients.iter().any(|net| net.contains(&client)) {
             let detail = format!("{client} is not among the client addresses of this user");
             return Err(Fault::new(Code::ClientForbidden, detail));
         }
-        Ok(Caller { account: self.account.clone(), tail: tail.into(), tab: self.tab.clone(), grant: None })
+        Ok(Caller {
+            account: self.account.clone(),
+            tail: tail.into(),
+            profile: profile.clone(),
+            tab: self.tab.clone(),
+            grant: None,
+        })
     }
 }
 

@@ -21,6 +21,7 @@ use crate::core::ask::{Account, GatewayBounds};
 use crate::core::limits::UserLimits;
 use crate::core::policy::TargetPolicy;
 use crate::core::pool::{Affinity, DialTimeouts, Failover, Pools, SessionBounds};
+use crate::core::profile::Profile;
 use crate::core::secret::Secret;
 use crate::core::session::{Filter, UserName};
 use crate::core::shared::Address;
@@ -35,6 +36,7 @@ mod findings;
 mod import;
 mod locate;
 mod pools;
+mod profiles;
 mod read;
 mod schema;
 pub(crate) mod tokens;
@@ -44,6 +46,7 @@ pub(crate) mod watch;
 mod words;
 
 pub(crate) use crate::observe::log::Format as LogFormat;
+pub(crate) use compile::{Profiles, shipped};
 pub(crate) use describe::describe;
 pub use findings::{Finding, Findings};
 pub(crate) use schema::{SchemaKind, schema};
@@ -75,6 +78,8 @@ pub struct Config {
     /// In the file's order; names are unique. Empty: the gateway makes `demo`,
     /// and every listener is on loopback.
     pub(crate) users: Vec<User>,
+    /// Other grammars of the username, to be named.
+    pub(crate) profiles: Profiles,
     /// What tokens are let in; `None`: none are.
     pub(crate) tokens: Option<Arc<Tokens>>,
     pub(crate) sessions: Sessions,
@@ -113,6 +118,8 @@ pub(crate) struct Listener {
     /// More than one where the file names a range of ports.
     pub(crate) binds: Vec<SocketAddr>,
     pub(crate) defaults: Defaults,
+    /// The grammars that are accepted; `None`: the gateway's own.
+    pub(crate) profiles: Option<Arc<[Arc<Profile>]>>,
 }
 
 /// What a listener's requests mean where they do not say; the request's own
@@ -153,6 +160,8 @@ pub(crate) struct User {
     pub(crate) pools: Option<Vec<Arc<str>>>,
     /// As written; [`User::default_pool`] is what is meant.
     pub(crate) default_pool: Option<Arc<str>>,
+    /// The grammars that it may use; `None`: those of the listener.
+    pub(crate) profiles: Option<Arc<[Arc<Profile>]>>,
     /// From where it may come; `None`: from anywhere.
     pub(crate) clients: Option<Vec<IpNet>>,
     /// What makes a session where the client names none; a pool may say
@@ -313,6 +322,19 @@ impl Config {
             idle: bounds.idle,
         }
     }
+}
+
+/// The names of the profiles that are shipped.
+pub(crate) fn shipped_names() -> impl Iterator<Item = &'static str> {
+    profiles::shipped::SHIPPED.iter().map(|(name, _)| *name)
+}
+
+/// Name, title and text of the profiles that are shipped.
+pub(crate) fn shipped_texts() -> impl Iterator<Item = (&'static str, String, &'static str)> {
+    profiles::shipped::SHIPPED.iter().map(|(name, text)| {
+        let json: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+        (*name, json["title"].as_str().unwrap_or_default().to_owned(), *text)
+    })
 }
 
 /// What [`load_pools`] makes.

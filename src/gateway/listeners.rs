@@ -14,6 +14,7 @@ use super::StartError;
 use crate::config::{self, Config};
 use crate::core::policy::Own;
 use crate::core::pool::NameRef;
+use crate::core::profile::Profile;
 use crate::core::username::Parameters;
 use crate::net::inherit::{ADMIN, Inherited};
 use crate::net::listen;
@@ -66,7 +67,9 @@ impl Listeners {
                 let name = format!("listener-{number}");
                 let socket = listeners.open(*wanted, &all, &name, &mut given)?;
                 let at = listeners.all.last().map_or(*wanted, |socket| socket.at);
-                let door = Door { at, defaults: defaults(&listener.defaults) };
+                let profiles = listener.profiles.clone();
+                let profiles = profiles.unwrap_or_else(|| [Profile::ours().clone()].into());
+                let door = Door { at, defaults: defaults(&listener.defaults), profiles };
                 listeners.clients.push((socket, Arc::new(door)));
             }
         }
@@ -132,6 +135,7 @@ fn defaults(written: &config::Defaults) -> Parameters {
         pool: written.pool.as_deref().map(|name| NameRef::Exact(name.into())),
         failover: written.failover,
         exit: None,
+        clamp: false,
         labels: written.labels.iter().map(|(key, value)| (key, value.into())).collect(),
     }
 }

@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::config::Timeouts;
 use crate::core::ask::GatewayBounds;
 use crate::core::policy::Own;
+use crate::core::profile::Profile;
 use crate::core::username::Parameters;
 use crate::dial::Dialer;
 use crate::drain::Drain;
@@ -82,4 +83,7 @@ pub(crate) struct Door {
     pub(crate) at: SocketAddr,
     /// What its requests mean where they do not say.
     pub(crate) defaults: Parameters,
+    /// In which grammars its clients may write, but for users who have a list
+    /// of their own.
+    pub(crate) profiles: Arc<[Arc<Profile>]>,
 }

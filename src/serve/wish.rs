@@ -17,7 +17,7 @@ use crate::core::fault::Fault;
 use crate::core::policy::Judged;
 use crate::core::pool::NameRef;
 use crate::core::target::Target;
-use crate::core::username::{Parameters, parse};
+use crate::core::username::Parameters;
 use crate::http1::fields::{Fields, Known};
 use crate::http1::forward::came_back;
 use crate::http1::head::{Destination, RequestHead};
@@ -51,10 +51,10 @@ pub(super) async fn wish(
     record: &mut Record,
 ) -> Result<Wish, Fault> {
     let fields = head.fields();
-    let caller = shared.users.prove(credential(fields), client.ip()).await?;
+    let caller = shared.users.prove(credential(fields), client.ip(), &door.profiles).await?;
     record.user = Some(caller.account.name.clone());
 
-    let said = parse(&caller.tail).map_err(|error| error.fault)?;
+    let said = caller.profile.read(&caller.tail).map_err(|error| error.fault)?;
     let said = said.join(from_fields(fields)?)?;
     let mut parameters = match &caller.grant {
         None => said,
@@ -75,8 +75,9 @@ pub(super) async fn wish(
         Destination::Plain { authority, .. } => Target::parse_with_default(authority, 80),
     });
     let at_hand = AtHand { client: client.ip().to_canonical(), target: target.as_ref().ok() };
+    let defaults = caller.profile.defaults(&door.defaults);
     let ask =
-        ask(parameters, &door.defaults, &caller.account, snapshot.pools(), &shared.settings.bounds, at_hand)?;
+        ask(parameters, &defaults, &caller.account, snapshot.pools(), &shared.settings.bounds, at_hand)?;
     record.pool = Some(ask.pool.name.clone());
     record.session = ask.session.as_ref().map(|session| session.id.clone());
 

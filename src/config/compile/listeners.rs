@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::Reading;
+use super::profiles::Profiles;
 use crate::config::file::{AdminEntry, ListenerEntry};
 use crate::config::findings::Place;
 use crate::config::read::Later;
@@ -81,6 +82,7 @@ pub(super) fn from_file(
     reading: &mut Reading<'_>,
     written: Option<Vec<Later<ListenerEntry>>>,
     sockets: &mut Sockets,
+    profiles: &mut Profiles,
     pool_names: &mut Vec<(Arc<str>, Place)>,
 ) -> Vec<Listener> {
     let root = reading.document.root();
@@ -90,19 +92,20 @@ pub(super) fn from_file(
         if let Err(message) = sockets.take_all(&[bind], &place) {
             reading.findings.add(place, format!("the default listener: {message}"));
         }
-        return vec![Listener { binds: vec![bind], defaults: Defaults::default() }];
+        return vec![Listener { binds: vec![bind], defaults: Defaults::default(), profiles: None }];
     };
     if written.is_empty() {
         reading.complain(root, &["listeners"], "expected at least one listener");
     }
-    let listeners = written.iter().filter_map(|later| listener(reading, later, sockets, pool_names));
-    listeners.collect()
+    let listener = |later| listener(reading, later, sockets, profiles, pool_names);
+    written.iter().filter_map(listener).collect()
 }
 
 fn listener(
     reading: &mut Reading<'_>,
     later: &Later<ListenerEntry>,
     sockets: &mut Sockets,
+    profiles: &mut Profiles,
     pool_names: &mut Vec<(Arc<str>, Place)>,
 ) -> Option<Listener> {
     let written = later.read(reading.document, reading.findings)?;
@@ -126,7 +129,8 @@ fn listener(
         failover: written.failover.map(Into::into),
         labels: Filter::new(labels),
     };
-    Some(Listener { binds: written.bind.0, defaults })
+    let profiles = profiles.named(reading, later.node, written.profiles);
+    Some(Listener { binds: written.bind.0, defaults, profiles })
 }
 
 /// The listeners of the command line, with no defaults of their own.
@@ -140,7 +144,7 @@ pub(super) fn from_options(
         let place = Place::option("--listen");
         let binds = values::Sockets::from_text(option).map(|binds| binds.0);
         match binds.and_then(|binds| sockets.take_all(&binds, &place).map(|()| binds)) {
-            Ok(binds) => listeners.push(Listener { binds, defaults: Defaults::default() }),
+            Ok(binds) => listeners.push(Listener { binds, defaults: Defaults::default(), profiles: None }),
             Err(message) => reading.findings.add(place, message),
         }
     }

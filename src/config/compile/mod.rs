@@ -17,19 +17,22 @@ use super::findings::{Finding, Findings, Place};
 use super::locate::{Document, NodeId};
 use super::read::read;
 use super::watch::Watched;
-use super::{Config, ConfigSource, Limits, Log, LogFormat, PoolsAt, Timeouts};
+use super::{Config, ConfigSource, Limits, Listener, Log, LogFormat, PoolsAt, Timeouts};
 use crate::core::policy::TargetPolicy;
 use crate::core::pool::DialTimeouts;
+use crate::core::profile::Profile;
 
 mod exits;
 mod listeners;
 mod pools;
+mod profiles;
 mod sessions;
 mod shared;
 mod tokens;
 mod users;
 
 pub(super) use pools::load_pools;
+pub(crate) use profiles::{Profiles, shipped};
 
 /// No file of ours is larger.
 const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -113,15 +116,21 @@ fn compile(
     }
     let mut sockets = listeners::Sockets::new(has_users || any_user);
     let admin = file.admin.and_then(|admin| listeners::admin(reading, admin, &mut sockets));
+    let written = file.profiles.unwrap_or_default();
+    let mut profiles = profiles::profiles(reading, &written, folder, env, watched);
     let listeners = match &*source.listen {
-        [] => listeners::from_file(reading, file.listeners, &mut sockets, &mut pool_names),
+        [] => listeners::from_file(reading, file.listeners, &mut sockets, &mut profiles, &mut pool_names),
         options => listeners::from_options(reading, options, &mut sockets),
     };
+    let accepted = users::Accepted { profiles: &mut profiles, everywhere: profiles_of(&listeners) };
+    let users = file.users.unwrap_or_default();
+    let users = users::users(reading, users, &sessions.bounds, accepted, &mut pool_names);
     Some(Config {
         listeners,
         admin,
         pools: pools_at(source, file.pools.as_deref(), folder),
-        users: users::users(reading, file.users.unwrap_or_default(), &sessions.bounds, &mut pool_names),
+        users,
+        profiles,
         tokens: tokens.map(Arc::new),
         sessions,
         targets: Arc::new(shared::targets(file.targets, TargetPolicy::default())),
@@ -135,6 +144,15 @@ fn compile(
         source: source.clone(),
         pool_names,
     })
+}
+
+/// Every profile that some listener accepts.
+fn profiles_of(listeners: &[Listener]) -> Vec<Arc<Profile>> {
+    listeners
+        .iter()
+        .filter_map(|listener| listener.profiles.as_ref())
+        .flat_map(|all| all.iter().cloned())
+        .collect()
 }
 
 /// Whether `pools/` is there is asked once: one that goes away later must not

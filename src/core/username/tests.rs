@@ -140,6 +140,7 @@ prop_compose! {
             pool: pool.map(|name| NameRef::Folded(name.into())),
             exit: exit.map(|name| NameRef::Folded(name.into())),
             failover,
+            clamp: false,
             labels: labels.into_iter().map(|key| (key, label.as_str().into())).collect(),
         }
     }
