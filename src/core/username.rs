@@ -17,7 +17,6 @@ use super::typo::nearest;
 pub const MAX_USERNAME: usize = 512;
 /// The longest user's name, in bytes.
 pub const MAX_USER: usize = 64;
-/// The longest value, in bytes.
 pub(super) const MAX_VALUE: usize = 128;
 
 /// What a client asks for, as far as it says.
@@ -37,8 +36,7 @@ pub struct Parameters {
     pub exit: Option<NameRef>,
     /// Label key and value as written, in the order given.
     pub labels: Vec<(&'static str, Box<str>)>,
-    /// Whether a ttl or idle time outside of the bounds means the nearest
-    /// inside of them: some profiles' clients are used to that.
+    /// Whether a ttl or idle time out of bounds means the nearest in them.
     pub clamp: bool,
 }
 
@@ -137,9 +135,7 @@ pub fn parse(tail: &str) -> Result<Parameters, ParameterError> {
     Ok(parameters)
 }
 
-/// Says where.
 pub(super) trait At {
-    /// At so many bytes.
     fn at(self, at: usize) -> ParameterError;
 }
 
@@ -298,7 +294,6 @@ fn ttl(value: &str, invalid: Code) -> Result<Ttl, Fault> {
     }
 }
 
-/// `on`, `off` or `address`.
 pub(super) fn failover(value: &str) -> Result<Failover, Fault> {
     match value.to_ascii_lowercase().as_str() {
         "on" => Ok(Failover::On),
@@ -311,7 +306,6 @@ pub(super) fn failover(value: &str) -> Result<Failover, Fault> {
     }
 }
 
-/// A pool's or an exit's name.
 pub(super) fn name(value: &str, writing: Writing, invalid: Code) -> Result<NameRef, Fault> {
     let fine = match writing {
         Writing::Username => value.len() <= MAX_VALUE && value.chars().all(is_value_char),
@@ -365,7 +359,6 @@ fn known_field(name: &str) -> Result<(), Fault> {
     Err(Fault::new(Code::ParameterUnknown, detail))
 }
 
-/// The same key twice.
 pub(super) fn duplicate(key: Key) -> Fault {
     Fault::new(Code::ParameterDuplicate, format!("{} is given twice", key.name()))
 }

@@ -49,6 +49,7 @@ mod pools;
 mod ports;
 mod prefixes;
 mod probes;
+mod profiles;
 mod rebinding;
 mod refused;
 mod reload;

@@ -40,6 +40,11 @@ fn pool_file() {
 }
 
 #[test]
+fn profile() {
+    replay("profile", fuzz::profile::check);
+}
+
+#[test]
 fn target() {
     replay("target", fuzz::target::check);
 }
