@@ -96,19 +96,6 @@ impl Key {
     }
 }
 
-/// Splits a username into the user and what follows its name: `None` for no
-/// known user. The user is the longest name that is the whole username or is
-/// followed in it by `-`.
-pub fn split_user(username: &str, mut is_user: impl FnMut(&str) -> bool) -> Option<(&str, &str)> {
-    if username.len() > MAX_USERNAME {
-        return None;
-    }
-    let whole = (username.len() <= MAX_USER).then_some((username, ""));
-    let cuts = username.bytes().enumerate().take(MAX_USER + 1).filter(|(_, b)| *b == b'-').map(|(at, _)| at);
-    let shorter: Vec<_> = cuts.map(|at| (&username[..at], &username[at..])).collect();
-    whole.into_iter().chain(shorter.into_iter().rev()).find(|(user, _)| is_user(user))
-}
-
 /// Reads what follows the user's name: nothing, or `-key-value` pairs.
 ///
 /// # Errors

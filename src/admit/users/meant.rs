@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::{Accounts, Entry, User};
 use crate::admit::password::{Digest, Stored};
 use crate::core::profile::Profile;
-use crate::core::profile::choose::{Choice, choose};
+use crate::core::profile::choose::choose;
 use crate::core::profile::cut::{Cut, Who};
 use crate::core::session::UserName;
 
@@ -53,22 +53,24 @@ impl Accounts {
         let all = || self.accepted(door);
         let mut ways = Vec::new();
         for profile in all() {
-            let rank = |who: Who<'c>| match (self.find(who, &digest), who) {
+            let place = |user: Option<&User>, who: Who<'c>| match (user, who) {
                 (Some(user), _) => place(user.profiles.as_deref().unwrap_or(door), profile),
                 (None, Who::Name(name)) if guest == Some(name) => place(door, profile),
                 (None, _) => None,
             };
-            if let Some(cut) = profile.cut(username, password, |who| rank(who).is_some()) {
-                ways.push((rank(cut.who), Choice { profile, cut }));
+            let is_known = |who: Who<'c>| place(self.find(who, &digest), who).is_some();
+            if let Some(cut) = profile.cut(username, password, is_known) {
+                let user = self.find(cut.who, &digest);
+                ways.push((place(user, cut.who), Meant { user, profile, cut }));
             }
         }
         if ways.is_empty() && all().nth(1).is_some() {
             // That there is no such user is not told by time.
             all().for_each(|profile| drop(std::hint::black_box(profile.read(username))));
         }
-        ways.sort_by_key(|(rank, _)| *rank);
-        let Choice { profile, cut } = choose(ways.into_iter().map(|(_, way)| way).collect())?;
-        Some(Meant { user: self.find(cut.who, &digest), profile, cut })
+        ways.sort_by_key(|(place, _)| *place);
+        let meant = choose(ways.iter().map(|(_, way)| (&**way.profile, &way.cut)))?;
+        Some(ways.swap_remove(meant).1)
     }
 
     /// The door's profiles, and after them what users have of their own.

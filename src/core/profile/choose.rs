@@ -3,36 +3,25 @@
 //! Owns: [`choose`] and its order.
 //! Must not know: whether the secret is right.
 
-use std::sync::Arc;
-
 use super::Profile;
 use super::cut::Cut;
 
-/// A credential as a profile takes it apart.
-#[derive(Clone, Debug)]
-pub struct Choice<'p, 'c> {
-    /// The profile.
-    pub profile: &'p Arc<Profile>,
-    /// The parts.
-    pub cut: Cut<'c>,
-}
-
-/// Of the ways to take a credential apart, best first, the one that is meant:
+/// Of the ways to take a credential apart, best first, which one is meant:
 ///
 /// 1. the first whose grammar reads parameters in it,
 /// 2. else the first whose grammar finds nothing but name and secret,
 /// 3. else the one that reads on the furthest before its first fault.
 ///
 /// One alone is not read at all: whether its secret is right comes first.
-pub fn choose<'p, 'c>(ways: Vec<Choice<'p, 'c>>) -> Option<Choice<'p, 'c>> {
-    let mut ways = ways;
+pub fn choose<'w, 'c: 'w>(ways: impl ExactSizeIterator<Item = (&'w Profile, &'w Cut<'c>)>) -> Option<usize> {
     if ways.len() < 2 {
-        return ways.pop();
+        return ways.len().checked_sub(1);
     }
-    let rank = |way: &Choice<'_, '_>| match way.profile.read(&way.cut.tail) {
-        Ok(_) if !way.cut.tail.is_empty() => (0, 0),
+    let rank = |(profile, cut): (&Profile, &Cut<'_>)| match profile.read(&cut.tail) {
+        Ok(_) if !cut.tail.is_empty() => (0, 0),
         Ok(_) => (1, 0),
-        Err(error) => (2, usize::MAX - way.cut.place(error.at)),
+        Err(error) => (2, usize::MAX - cut.place(error.at)),
     };
-    ways.into_iter().min_by_key(rank)
+    let ranks = ways.map(rank).enumerate();
+    ranks.min_by_key(|(_, rank)| *rank).map(|(at, _)| at)
 }

@@ -1,7 +1,8 @@
-use super::choose::{Choice, choose};
+use super::choose::choose;
 use super::cut::Who;
 use super::*;
 use crate::core::code::Code;
+use crate::core::username::MAX_USER;
 
 fn profile(name: &str, separators: [&str; 3]) -> Profile {
     let [first, pair, value] = separators.map(Into::into);
@@ -57,6 +58,18 @@ fn the_longest_known_name_is_the_user() {
     assert_eq!(cut(&dotted, "a__sid.x;mins.1:s"), "a|__sid.x;mins.1|s");
     assert_eq!(cut(&dotted, "a_sid.x:s"), "");
     assert_eq!(cut(&dotted, "a___sid.x:s"), "a|___sid.x|s");
+}
+
+#[test]
+fn our_own_grammar_is_cut_the_same_way() {
+    assert_eq!(cut(Profile::ours(), "a:s:s"), "a||s:s");
+    assert_eq!(cut(Profile::ours(), "a-b-session-x:s"), "a-b|-session-x|s");
+    assert_eq!(cut(Profile::ours(), "a-:s"), "a|-|s");
+    let long = "x".repeat(MAX_USER);
+    let is_long = |who: Who<'_>| matches!(who, Who::Name(name) if name.len() >= MAX_USER);
+    assert!(Profile::ours().cut(&long, "", is_long).is_some());
+    assert!(Profile::ours().cut(&format!("{long}-pool-p"), "", is_long).is_some());
+    assert!(Profile::ours().cut(&format!("{long}y"), "", is_long).is_none(), "no name is that long");
 }
 
 #[test]
@@ -174,13 +187,15 @@ fn meant(credential: &str, first: &Profile, second: &Profile) -> String {
     let all = [Arc::new(first.clone()), Arc::new(second.clone())];
     let ways = all.iter().filter_map(|profile| {
         let cut = profile.cut(username, password, |who| matches!(who, Who::Name("a")))?;
-        Some(Choice { profile, cut })
+        Some((profile, cut))
     });
-    let Some(choice) = choose(ways.collect()) else { return String::new() };
-    match choice.profile.read(&choice.cut.tail) {
-        Ok(said) => format!("{}{said}", choice.profile.name),
+    let ways: Vec<_> = ways.collect();
+    let meant = choose(ways.iter().map(|(profile, cut): &(&Arc<Profile>, _)| (&***profile, cut)));
+    let Some((profile, cut)) = meant.map(|at| &ways[at]) else { return String::new() };
+    match profile.read(&cut.tail) {
+        Ok(said) => format!("{}{said}", profile.name),
         Err(error) => {
-            format!("{}:{}@{}", choice.profile.name, error.fault.code(), choice.cut.place(error.at))
+            format!("{}:{}@{}", profile.name, error.fault.code(), cut.place(error.at))
         }
     }
 }

@@ -58,9 +58,10 @@ fn say(rule: &Rule, dice: &mut Dice, meant: &mut Parameters) -> Option<String> {
         }
         To::Label(label) => {
             let known = rule.values.get(dice.roll(2 * rule.values.len().max(1)));
-            let (value, means) = known.map_or((word.clone(), Some(word)), |(value, means)| {
-                (value.to_string(), means.as_deref().map(str::to_owned))
-            });
+            let (value, means) = match known {
+                Some((value, means)) => (value.to_string(), means.as_deref().map(str::to_owned)),
+                None => (word.clone(), Some(word)),
+            };
             meant.labels.extend(means.map(|means| (label, means.into())));
             format!("{}{value}", rule.strip.as_deref().filter(|_| known.is_none()).unwrap_or_default())
         }
