@@ -58,7 +58,7 @@ struct Source {
 
 impl From<Source> for ConfigSource {
     fn from(source: Source) -> Self {
-        Self { config: source.config, pools: source.pools, listen: source.listen }
+        Self { config: source.config, pools: source.pools, listen: source.listen, ..Self::default() }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Owns: which part is given what; every long-lived task.
 //! Must not know: any decision about a request.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +54,9 @@ use state::Ledger;
 /// How often forgotten clients' failures are dropped.
 const SWEEP: Duration = Duration::from_secs(60);
 
-/// The gateway.
+/// A forward proxy gateway; [`Gateway::start`] makes it run.
+#[derive(Debug)]
+#[non_exhaustive]
 pub struct Gateway;
 
 /// A gateway that runs. Dropping it changes nothing; end it with
@@ -81,6 +84,7 @@ struct Inner {
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// The pools are wrong, or what is configured does not go together.
     #[error(transparent)]
@@ -320,6 +324,12 @@ impl Inner {
 fn log_listening(listener: &TcpListener, protocol: &str) {
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, protocol = %protocol, "listening");
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("addresses", &self.addresses).finish_non_exhaustive()
     }
 }
 

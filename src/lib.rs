@@ -17,8 +17,10 @@
 //! use moorgate::{Config, ConfigSource, Gateway};
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! let source = ConfigSource { config: Some("moorgate.json".into()), ..ConfigSource::default() };
-//! let (config, _warnings) = Config::load(&source)?;
+//! let (config, warnings) = Config::load(&ConfigSource::file("moorgate.json"))?;
+//! for warning in warnings {
+//!     eprintln!("{warning}");
+//! }
 //! let running = Gateway::start(config).await?;
 //! println!("listening on {:?}", running.addresses());
 //! running.drain();
@@ -26,6 +28,16 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! [`ConfigSource::text`] takes a configuration that the program makes itself.
+//! The rest is up to the configuration: listeners, users, pools, and how exits
+//! are selected. A gateway runs in the caller's tokio runtime, which needs its
+//! time and I/O drivers; it logs through `tracing`, and sets no subscriber, no
+//! panic hook and no signal handler. Several may run in one process, each with
+//! its own listeners and state folder. `docs/embedding.md` has more.
+//!
+//! What is promised is what these pages show. Modules that they do not show are
+//! public for the project's own tests and benches, and change without notice.
 #![deny(unsafe_code)]
 
 pub(crate) mod admin;
@@ -53,7 +65,9 @@ pub(crate) mod steer;
 pub mod store;
 
 pub use config::{Config, ConfigSource, Finding, Findings};
+pub use core::secret::Secret;
 pub use gateway::{Gateway, Running, StartError};
+pub use store::StoreError;
 
 /// What benches measure of modules that are nobody else's business.
 #[doc(hidden)]

@@ -45,7 +45,7 @@ pub struct Claim {
     /// No success was answered yet since it was made.
     pub fresh: bool,
     /// Another gateway made it and dials its exit as well, and may yet choose
-    /// another one: see [`Store::resolve`].
+    /// another one: see `Store::resolve`.
     pub contested: bool,
     /// To be awaited before the pin is shown to anybody.
     pub receipt: Receipt,

@@ -67,12 +67,13 @@ pub(super) fn config(source: &ConfigSource, env: &Environment) -> Result<(Config
     let mut findings = Findings::default();
     let mut warnings = Vec::new();
     let mut watched = Watched::default();
-    let (path, text) = match &source.config {
-        Some(path) => {
+    let (path, text) = match (&source.config_text, &source.config) {
+        (Some(text), _) => (Path::new("configuration"), Ok(text.expose().to_owned())),
+        (None, Some(path)) => {
             watched.note_file(path);
             (path.as_path(), read_text(path))
         }
-        None => (Path::new("defaults"), Ok("{}".to_owned())),
+        (None, None) => (Path::new("defaults"), Ok("{}".to_owned())),
     };
     let text = text.map_err(|message| findings.add(Place::file(path), message)).ok();
     let mut document = text.and_then(|text| Document::parse(path, text, env, &mut findings));
@@ -158,6 +159,9 @@ fn profiles_of(listeners: &[Listener]) -> Vec<Arc<Profile>> {
 /// Whether `pools/` is there is asked once: one that goes away later must not
 /// make of the operator's exits the host's own address.
 fn pools_at(source: &ConfigSource, written: Option<&str>, folder: &Path) -> PoolsAt {
+    if let Some(text) = &source.pools_text {
+        return PoolsAt::Text(text.clone());
+    }
     let named = source.pools.clone().or_else(|| written.map(|path| folder.join(path)));
     let default = folder.join("pools");
     match named {
