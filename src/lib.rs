@@ -107,7 +107,7 @@ pub mod measured {
 
         /// Whether the value of a `Proxy-Authorization` field proves it.
         pub fn is_proven_by(&self, field: &[u8]) -> bool {
-            let ours = [Profile::ours().clone()];
+            let ours = [Profile::ours().clone()].into();
             let proof = std::pin::pin!(self.0.prove(Some(field), [192, 0, 2, 1].into(), &ours));
             let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
             matches!(proof.poll(&mut nobody), std::task::Poll::Ready(Ok(_)))

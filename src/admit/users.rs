@@ -4,9 +4,11 @@
 //! 6750), who is let in.
 //! Must not know: what a caller asks for.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -18,6 +20,7 @@ use ipnet::IpNet;
 use super::limits::tab::{InUse, Tab};
 use super::limits::tabs::Tabs;
 use super::password::{Cost, Digest, Standing, Stored, Verifier};
+use super::recent::Recent;
 use super::throttle::Throttle;
 use super::tokens::{Grant, Tokens, is_token};
 use crate::clock::Clock;
@@ -63,13 +66,36 @@ struct User {
 /// Every account in force: a snapshot.
 #[derive(Default)]
 struct Accounts {
-    by_name: HashMap<UserName, User>,
+    /// No other snapshot of this process has it.
+    epoch: u64,
+    by_name: HashMap<UserName, Arc<User>>,
     /// Users by their plain secrets; `None`: several have that one.
     by_secret: HashMap<Digest, Option<UserName>>,
     /// The grammars that users have in lists of their own.
     profiles: Vec<Arc<Profile>>,
     cost: Cost,
     tokens: Option<Arc<Tokens>>,
+}
+
+thread_local! {
+    /// The Basic credentials that were right of late.
+    static RIGHT: RefCell<Recent<Right>> = RefCell::new(Recent::new());
+}
+
+/// What was found out about a credential that was right.
+#[derive(Clone)]
+struct Right {
+    user: Arc<User>,
+    said: Said,
+    /// At another door it may mean something else.
+    door: Arc<[Arc<Profile>]>,
+}
+
+/// What a credential says beside user and secret.
+#[derive(Clone)]
+struct Said {
+    tail: Arc<str>,
+    profile: Arc<Profile>,
 }
 
 /// Proves callers.
@@ -98,7 +124,7 @@ pub(crate) struct Caller {
     /// Whose credential it was.
     pub(crate) account: Arc<Account>,
     /// What followed the user's name, or its secret: its parameters.
-    pub(crate) tail: Box<str>,
+    pub(crate) tail: Arc<str>,
     /// The grammar in which they are written.
     pub(crate) profile: Arc<Profile>,
     /// What its user uses.
@@ -135,16 +161,18 @@ impl Users {
             tab: self.tabs.of(&entry.account.name),
         };
         let by_name: HashMap<_, _> =
-            entries.iter().map(|entry| (entry.account.name.clone(), user(entry))).collect();
+            entries.iter().map(|entry| (entry.account.name.clone(), Arc::new(user(entry)))).collect();
         let by_secret = by_secret(&by_name);
         let profiles = listed(entries);
-        let cost = Cost::of(by_name.values().map(|user| &user.secret));
+        let cost = Cost::of(by_name.values().map(|user: &Arc<User>| &user.secret));
         let tokens = tokens.map(|config| match &before.tokens {
             Some(known) if *known.config() == **config => known.clone(),
             _ => Arc::new(Tokens::new(config.clone())),
         });
         let any_user = tokens.as_ref().is_some_and(|tokens| tokens.config().any_user);
-        self.accounts.store(Arc::new(Accounts { by_name, by_secret, profiles, cost, tokens }));
+        static EPOCH: AtomicU64 = AtomicU64::new(1);
+        let epoch = EPOCH.fetch_add(1, Relaxed);
+        self.accounts.store(Arc::new(Accounts { epoch, by_name, by_secret, profiles, cost, tokens }));
         let limits = entries.iter().map(|entry| (&entry.account.name, entry.limits));
         self.tabs.configure(limits, any_user);
     }
@@ -159,23 +187,47 @@ impl Users {
         &self,
         field: Option<&[u8]>,
         client: IpAddr,
-        door: &[Arc<Profile>],
+        door: &Arc<[Arc<Profile>]>,
     ) -> Result<Caller, Fault> {
         let Some(field) = field else {
             let detail = "send the user and its secret as Basic credentials in Proxy-Authorization";
             return Err(Fault::new(Code::AuthRequired, detail));
         };
+        let epoch = self.accounts.load().epoch;
+        let known: Option<Right> = RIGHT.with_borrow(|right| right.recall(epoch, field));
+        if let Some(right) = known.filter(|right| Arc::ptr_eq(&right.door, door)) {
+            return right.user.admit(right.said, client);
+        }
+        Box::pin(self.prove_anew(field, client, door)).await
+    }
+
+    /// (Boxed by its only caller: requests whose credential is known make no
+    /// room for it.)
+    async fn prove_anew(
+        &self,
+        field: &[u8],
+        client: IpAddr,
+        door: &Arc<[Arc<Profile>]>,
+    ) -> Result<Caller, Fault> {
         let accounts = self.accounts.load_full();
         match Credential::read(field) {
             None => Err(self.wrong(client)),
             Some(Credential::Bearer(token)) => {
                 let grant = self.grant(&accounts, token.expose());
-                let nothing = ("", Profile::ours());
+                let nothing = Said { tail: "".into(), profile: Profile::ours().clone() };
                 let caller = grant.and_then(|grant| self.granted(&accounts, &grant, nothing, client));
                 caller.unwrap_or_else(|| Err(self.wrong(client)))
             }
             Some(Credential::Basic { username, secret }) => {
-                self.prove_basic(&accounts, (&username, secret.expose()), client, door).await
+                let written = (&*username, secret.expose());
+                let caller = self.prove_basic(&accounts, written, client, door).await?;
+                // A token's end is looked at each time.
+                if let (None, Some(user)) = (&caller.grant, accounts.by_name.get(&caller.account.name)) {
+                    let said = Said { tail: caller.tail.clone(), profile: caller.profile.clone() };
+                    let known = Right { user: user.clone(), said, door: door.clone() };
+                    RIGHT.with_borrow_mut(|right| right.remember(accounts.epoch, field, known));
+                }
+                Ok(caller)
             }
         }
     }
@@ -251,15 +303,15 @@ impl Users {
         &self,
         accounts: &Accounts,
         grant: &Arc<Grant>,
-        said: (&str, &Arc<Profile>),
+        said: Said,
         client: IpAddr,
     ) -> Option<Result<Caller, Fault>> {
         let caller = match accounts.by_name.get(&grant.user) {
             Some(user) => user.admit(said, client),
             None if accounts.tokens.as_ref()?.config().any_user => Ok(Caller {
                 account: Arc::new(guest(&grant.user)),
-                tail: said.0.into(),
-                profile: said.1.clone(),
+                tail: said.tail,
+                profile: said.profile,
                 tab: self.tabs.of(&grant.user),
                 grant: None,
             }),
@@ -298,7 +350,7 @@ impl Users {
     pub(crate) fn usage(&self) -> Vec<Used> {
         let accounts = self.accounts.load();
         let used = |(name, in_use)| {
-            let account = accounts.by_name.get(&name).map(|user: &User| user.account.clone());
+            let account = accounts.by_name.get(&name).map(|user| user.account.clone());
             Used { name, account, in_use }
         };
         let mut all: Vec<_> = self.tabs.in_use(self.clock.now()).into_iter().map(used).collect();
@@ -325,19 +377,14 @@ fn no_turn() -> Fault {
 }
 
 impl User {
-    fn admit(&self, (tail, profile): (&str, &Arc<Profile>), client: IpAddr) -> Result<Caller, Fault> {
+    fn admit(&self, said: Said, client: IpAddr) -> Result<Caller, Fault> {
         let client = client.to_canonical();
         if !self.clients.is_empty() && !self.clients.iter().any(|net| net.contains(&client)) {
             let detail = format!("{client} is not among the client addresses of this user");
             return Err(Fault::new(Code::ClientForbidden, detail));
         }
-        Ok(Caller {
-            account: self.account.clone(),
-            tail: tail.into(),
-            profile: profile.clone(),
-            tab: self.tab.clone(),
-            grant: None,
-        })
+        let Said { tail, profile } = said;
+        Ok(Caller { account: self.account.clone(), tail, profile, tab: self.tab.clone(), grant: None })
     }
 }
 

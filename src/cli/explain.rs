@@ -110,7 +110,7 @@ impl Known {
         let users = Users::new(0, Arc::default(), Arc::new(SystemClock::new()));
         users.replace(&entries, self.config.tokens.as_ref());
         if credential.contains(':')
-            && let Some(fault) = wrong_secret(&users, credential, &door)?
+            && let Some(fault) = wrong_secret(&users, credential, door.clone())?
         {
             return Ok(Err(Wrong::new(credential, None, fault, username.len())));
         }
@@ -153,10 +153,10 @@ impl Known {
 }
 
 /// What the gateway would say of a credential's secret.
-fn wrong_secret(users: &Users, credential: &str, door: &[Arc<Profile>]) -> anyhow::Result<Option<Fault>> {
+fn wrong_secret(users: &Users, credential: &str, door: Vec<Arc<Profile>>) -> anyhow::Result<Option<Fault>> {
     let field = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(credential));
     let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let proven = run::runtime()?.block_on(users.prove(Some(field.as_bytes()), here, door));
+    let proven = run::runtime()?.block_on(users.prove(Some(field.as_bytes()), here, &door.into()));
     Ok(proven.err().filter(|fault| fault.code() == Code::AuthFailed))
 }
 

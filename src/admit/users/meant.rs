@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Accounts, Entry, User};
+use super::{Accounts, Entry, Said, User};
 use crate::admit::password::{Digest, Stored};
 use crate::core::profile::Profile;
 use crate::core::profile::choose::choose;
@@ -33,8 +33,8 @@ impl Meant<'_, '_> {
     }
 
     /// What it says, and in which grammar.
-    pub(super) fn said(&self) -> (&str, &Arc<Profile>) {
-        (&self.cut.tail, self.profile)
+    pub(super) fn said(&self) -> Said {
+        Said { tail: (&*self.cut.tail).into(), profile: self.profile.clone() }
     }
 }
 
@@ -80,10 +80,11 @@ impl Accounts {
     }
 
     fn find(&self, who: Who<'_>, digest: impl Fn(&str) -> Digest) -> Option<&User> {
-        match who {
+        let found = match who {
             Who::Name(name) => self.by_name.get(name),
             Who::Secret(secret) => self.by_name.get(self.by_secret.get(&digest(secret))?.as_ref()?),
-        }
+        };
+        found.map(|user| &**user)
     }
 }
 
@@ -93,7 +94,7 @@ fn place(list: &[Arc<Profile>], profile: &Profile) -> Option<usize> {
 
 /// Users by their plain secrets. The digests are keyed: that they are looked
 /// up by them tells nothing of a secret.
-pub(super) fn by_secret(users: &HashMap<UserName, User>) -> HashMap<Digest, Option<UserName>> {
+pub(super) fn by_secret(users: &HashMap<UserName, Arc<User>>) -> HashMap<Digest, Option<UserName>> {
     let mut by_secret = HashMap::new();
     for (name, user) in users {
         if let Stored::Plain(digest) = &user.secret {

@@ -27,7 +27,7 @@ fn users() -> Users {
 
 async fn prove(users: &Users, credential: &str) -> Result<(String, String), Code> {
     let field = format!("bAsIc {}", BASE64.encode(credential));
-    let door = [Profile::ours().clone()];
+    let door = [Profile::ours().clone()].into();
     let caller = users.prove(Some(field.as_bytes()), IpAddr::from([192, 0, 2, 1]), &door).await;
     caller.map(|c| (c.account.name.to_string(), c.tail.to_string())).map_err(|fault| fault.code())
 }
@@ -54,7 +54,7 @@ async fn failures_are_throttled_and_right_ones_pass() {
     assert_eq!(prove(&users, "acme:x").await, Err(Code::AuthThrottled));
     assert!(prove(&users, "acme:p@s:s").await.is_ok());
     for _ in 0..100 {
-        let fault = users.prove(None, IpAddr::from([192, 0, 2, 2]), &[]).await.unwrap_err();
+        let fault = users.prove(None, IpAddr::from([192, 0, 2, 2]), &[].into()).await.unwrap_err();
         assert_eq!(fault.code(), Code::AuthRequired);
     }
     assert_eq!(prove(&users, "acme:x").await, Err(Code::AuthThrottled));
@@ -77,7 +77,7 @@ fn credentials_are_read_as_rfc_7617_says() {
 }
 
 /// With users who write in the grammars of these profiles.
-fn profiled() -> (Users, Vec<Arc<Profile>>) {
+fn profiled() -> (Users, Arc<[Arc<Profile>]>) {
     let shipped = |name: &str| Arc::new(crate::config::shipped(name).unwrap().unwrap());
     let own = |name: &str, password: &str, profiles: &[&str]| Entry {
         profiles: (!profiles.is_empty()).then(|| profiles.iter().map(|name| shipped(name)).collect()),
@@ -92,7 +92,7 @@ fn profiled() -> (Users, Vec<Arc<Profile>>) {
     ];
     let users = Users::new(0, Arc::default(), Arc::new(SystemClock::new()));
     users.replace(&entries, None);
-    (users, vec![Profile::ours().clone(), shipped("decodo")])
+    (users, [Profile::ours().clone(), shipped("decodo")].into())
 }
 
 #[tokio::test]
@@ -118,4 +118,11 @@ async fn a_user_or_else_its_door_names_the_grammars() {
     assert_eq!(prove("auto:wrong").await, Err(Code::AuthFailed));
     assert_eq!(prove("auto:same").await, Err(Code::AuthFailed), "two have this secret");
     assert_eq!(prove("session-x:secret").await, Err(Code::AuthFailed), "another's grammar");
+    // What was right at one door is looked at anew at another.
+    let field = format!("Basic {}", BASE64.encode("door-session-x:secret"));
+    let other = [door[1].clone()].into();
+    for (door, right) in [(&door, true), (&other, false), (&door, true)] {
+        let proven = users.prove(Some(field.as_bytes()), [192, 0, 2, 1].into(), door).await;
+        assert_eq!(proven.is_ok(), right);
+    }
 }
