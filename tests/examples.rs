@@ -314,17 +314,22 @@ fn pool_files_in_the_documentation_are_taken() {
 /// Every key of the files is documented.
 #[test]
 fn every_key_is_documented() {
-    for (schema, page) in [("config", "docs/configuration.md"), ("pools", "docs/pools.md")] {
+    for (schema, pages) in [
+        ("config", &["docs/configuration.md", "docs/profiles.md"][..]),
+        ("pools", &["docs/pools.md"]),
+        ("profile", &["docs/profiles.md"]),
+    ] {
         let output = moorgate(&["schema", schema]);
         assert!(output.status.success());
         let schema: Value = serde_json::from_slice(&output.stdout).expect("a JSON Schema");
-        let text = fs::read_to_string(root().join(page)).expect("a page");
+        let text = pages.iter().map(|page| fs::read_to_string(root().join(page)).expect("a page"));
+        let text = text.collect::<String>();
         let mut keys = Vec::new();
         collect_keys(&schema, &mut keys);
         assert!(keys.len() > 20, "{keys:?}");
         for key in keys.iter().filter(|key| *key != "$schema") {
             let named = ["`", "\"", "."].iter().any(|mark| text.contains(&format!("{mark}{key}")));
-            assert!(named, "{page} does not name {key}");
+            assert!(named, "{pages:?} do not name {key}");
         }
     }
 }

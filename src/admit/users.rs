@@ -1,7 +1,6 @@
 //! From a `Proxy-Authorization` field to a proven caller.
 //!
-//! Owns: the accounts in force, Basic and Bearer credentials (RFC 7617, RFC
-//! 6750), who is let in.
+//! Owns: the accounts in force, who is let in.
 //! Must not know: what a caller asks for.
 
 use std::cell::RefCell;
@@ -12,9 +11,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use base64::Engine as _;
-use base64::engine::DecodePaddingMode;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use ipnet::IpNet;
 
 use super::limits::tab::{InUse, Tab};
@@ -36,8 +32,10 @@ use crate::core::secret::Secret;
 use crate::core::session::UserName;
 use crate::store::days::DayBytes;
 
+mod credential;
 mod meant;
 
+use credential::Credential;
 use meant::{by_secret, listed};
 
 /// A user as configured.
@@ -385,36 +383,6 @@ impl User {
         }
         let Said { tail, profile } = said;
         Ok(Caller { account: self.account.clone(), tail, profile, tab: self.tab.clone(), grant: None })
-    }
-}
-
-/// What the credential of a request says.
-enum Credential {
-    Basic { username: String, secret: Secret },
-    Bearer(Secret),
-}
-
-/// Clients pad or do not, and some encoders leave bits behind.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &base64::alphabet::STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true),
-);
-
-impl Credential {
-    /// RFC 7617: the secret is all that follows the first colon. RFC 6750: the
-    /// token is all.
-    fn read(field: &[u8]) -> Option<Self> {
-        let (scheme, rest) = field.split_at(field.iter().position(|b| *b == b' ')?);
-        let rest = rest.trim_ascii();
-        if scheme.eq_ignore_ascii_case(b"basic") {
-            let decoded = String::from_utf8(BASE64.decode(rest).ok()?).ok()?;
-            let (username, secret) = decoded.split_once(':')?;
-            return Some(Self::Basic { username: username.to_owned(), secret: Secret::new(secret) });
-        }
-        let token = std::str::from_utf8(rest).ok().filter(|_| scheme.eq_ignore_ascii_case(b"bearer"))?;
-        Some(Self::Bearer(Secret::new(token)))
     }
 }
 

@@ -1,3 +1,6 @@
+use base64::Engine as _;
+
+use super::credential::BASE64;
 use super::*;
 use crate::clock::SystemClock;
 

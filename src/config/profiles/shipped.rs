@@ -31,3 +31,16 @@ pub(crate) const SHIPPED: &[(&str, &str)] = &[
     ("thordata", include_str!("thordata.json")),
     ("webshare", include_str!("webshare.json")),
 ];
+
+/// The names of the profiles that are shipped.
+pub(crate) fn shipped_names() -> impl Iterator<Item = &'static str> {
+    SHIPPED.iter().map(|(name, _)| *name)
+}
+
+/// Name, title and text of the profiles that are shipped.
+pub(crate) fn shipped_texts() -> impl Iterator<Item = (&'static str, String, &'static str)> {
+    SHIPPED.iter().map(|(name, text)| {
+        let json: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+        (*name, json["title"].as_str().unwrap_or_default().to_owned(), *text)
+    })
+}
