@@ -210,8 +210,8 @@ fn exit(name: &NameRef, pool: &Pool) -> Result<Arc<Exit>, Fault> {
     Ok(exit.clone())
 }
 
-/// A session id of what is at hand. `@` stands in no id that a client can
-/// name, so the two never meet.
+/// A session id of what is at hand. No id that a client can name begins with
+/// `@`, so the two never meet.
 fn made_of(affinity: Affinity, user: &str, at_hand: AtHand<'_>) -> Option<SessionId> {
     let text = match affinity {
         Affinity::None => return None,

@@ -106,6 +106,7 @@ impl From<StoreFault> for Fault {
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StoreError {
     /// Another gateway has the folder.
     #[error("the state folder {} is in use by another gateway; give this one a folder of its own", .0.display())]

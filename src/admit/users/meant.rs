@@ -12,6 +12,7 @@ use crate::core::profile::Profile;
 use crate::core::profile::choose::choose;
 use crate::core::profile::cut::{Cut, Who};
 use crate::core::session::UserName;
+use crate::core::username::MAX_USERNAME;
 
 /// A credential as it is meant.
 pub(super) struct Meant<'a, 'c> {
@@ -64,7 +65,7 @@ impl Accounts {
                 ways.push((place(user, cut.who), Meant { user, profile, cut }));
             }
         }
-        if ways.is_empty() && all().nth(1).is_some() {
+        if ways.is_empty() && username.len() <= MAX_USERNAME && all().nth(1).is_some() {
             // That there is no such user is not told by time.
             all().for_each(|profile| drop(std::hint::black_box(profile.read(username))));
         }

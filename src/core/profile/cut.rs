@@ -9,6 +9,10 @@ use std::borrow::Cow;
 use super::{Naming, Place, Profile, find};
 use crate::core::username::{MAX_USER, MAX_USERNAME};
 
+/// At so many separators of a password a typo is looked for: it is work for
+/// whoever asks, before anything is proven.
+const DOUBTS: usize = 8;
+
 /// A credential in its parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cut<'c> {
@@ -83,25 +87,26 @@ impl Profile {
         if self.place == Place::Username || password.len() > MAX_USERNAME {
             return password;
         }
-        let mut at = 0;
+        let (mut at, mut doubts) = (0, DOUBTS);
         while let Some(found) = find(&password[at..], &self.first) {
             let behind = at + found + self.first.len();
-            if self.begins_a_pair(&password[behind..]) {
+            if self.begins_a_pair(&password[behind..], doubts > 0) {
                 return &password[..at + found];
             }
+            doubts = doubts.saturating_sub(1);
             // Separators may overlap: the next may begin one byte on.
             at += found + password[at + found..].chars().next().map_or(1, char::len_utf8);
         }
         password
     }
 
-    /// Whether a key stands here, or a word that can only be a typo of one:
-    /// a secret may hold a separator, but hardly that.
-    fn begins_a_pair(&self, text: &str) -> bool {
+    /// Whether a key stands here, or (in doubt) a word that can only be a typo
+    /// of one: a secret may hold a separator, but hardly that.
+    fn begins_a_pair(&self, text: &str, in_doubt: bool) -> bool {
         let (key, has_value) = self.key_at(text);
         match self.rule(key) {
             Some((_, rule)) => has_value || rule.flag.is_some(),
-            None => has_value && key.len() >= 4 && self.nearest_key(key).is_some(),
+            None => in_doubt && has_value && key.len() >= 4 && self.nearest_key(key).is_some(),
         }
     }
 

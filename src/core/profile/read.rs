@@ -241,7 +241,10 @@ impl Rule {
     }
 
     fn session(&self, value: &str) -> Result<SessionId, Fault> {
-        let fine = value.len() <= usize::from(self.longest) && value.bytes().all(|b| self.chars.has(b))
+        // What begins with `@` is made of what is at hand (`ask`).
+        let fine = value.len() <= usize::from(self.longest)
+            && value.bytes().all(|b| self.chars.has(b))
+            && !value.starts_with('@')
             || self.reach == Reach::Uuid && uuid_length(value) == Some(value.len());
         SessionId::new(value).filter(|_| fine).ok_or_else(|| {
             let made =

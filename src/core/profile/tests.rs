@@ -113,6 +113,13 @@ fn a_secret_ends_where_a_parameter_begins() {
         "a typo is told, not taken for the secret's end"
     );
     assert_eq!(cut(&behind, "a:s_sd-x"), "a||s_sd-x", "too short to be sure");
+    let long = "_".repeat(20);
+    assert_eq!(
+        cut(&behind, &format!("a:s{long}contry-x")),
+        format!("a||s{long}contry-x"),
+        "looked for long enough"
+    );
+    assert_eq!(cut(&behind, &format!("a:s{long}sid-x")), format!("a|_sid-x|s{}", &long[1..]));
     assert_eq!(cut(&behind, "a-sid-x:s"), "");
 }
 
@@ -150,6 +157,8 @@ fn pairs_flags_and_long_values_are_read() {
     check("-mins-99999999999999999999", "ttl_out_of_range@6");
     check("-mins-", "ttl_invalid@6");
     check("-sid-", "session_invalid@5");
+    check("-sid-@user=a", "session_invalid@5");
+    check("-sid-a@b", "-session-a@b");
     check("-zone", "parameter_invalid@5");
     check("-", "parameter_unknown@1");
     check("-minz-1", "parameter_unknown@1");
