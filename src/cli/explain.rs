@@ -51,15 +51,19 @@ pub(super) fn explained(asked: &Explain) -> anyhow::Result<()> {
         None => without_users(&asked.credential, profile.as_ref().unwrap_or_else(|| Profile::ours())),
         Some(known) => known.explain(&asked.credential, profile.as_ref())?,
     };
+    // Where nothing says in which grammar it is, it may be another one.
+    let is_open = !asked.json && known.is_none() && profile.is_none();
+    let others = || if is_open { others(&asked.credential) } else { String::new() };
     match explained {
         Ok(meaning) if asked.json => print(&format!("{:#}\n", meaning.json())),
+        Ok(meaning) if meaning.parameters == Parameters::default() => print(&(meaning.text() + &others())),
         Ok(meaning) => print(&meaning.text()),
+        Err(wrong) if asked.json => {
+            print(&format!("{:#}\n", wrong.json()))?;
+            Err(Mistaken.into())
+        }
         Err(wrong) => {
-            let mut text = if asked.json { format!("{:#}\n", wrong.json()) } else { wrong.text() };
-            if !asked.json && known.is_none() && profile.is_none() {
-                text.push_str(&others(&asked.credential));
-            }
-            print(&text)?;
+            print(&(wrong.text() + &others()))?;
             Err(Mistaken.into())
         }
     }

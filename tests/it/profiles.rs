@@ -224,6 +224,8 @@ fn explain_and_profiles_tell_of_grammars() {
     let (status, text) = moorgate(&["explain", "--profile", "iproyal", "acme:hunter2_contry-br"]);
     assert_eq!(status, Some(2));
     assert!(text.contains("did you mean country?") && !text.contains("hunter2"), "{text}");
+    let (status, text) = moorgate(&["explain", "customer-acme-cc-DE"]);
+    assert!(status == Some(0) && text.contains("it could be oxylabs"), "{text}");
     let (status, _) = moorgate(&["explain", "--profile", "iproyl", "acme"]);
     assert_ne!(status, Some(0));
     let (_, list) = moorgate(&["profiles"]);
