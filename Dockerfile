@@ -10,7 +10,9 @@ ARG RUN_IMAGE=debian:bookworm-slim
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
 COPY . .
-RUN cargo build --release --locked --bin moorgate
+# The binary carries the list of what it was made of: docs/packaging.md.
+RUN cargo install --locked cargo-auditable \
+  && cargo auditable build --release --locked --bin moorgate
 
 FROM ${RUN_IMAGE}
 # Roots for https:// upstreams come from the build image; nothing is installed.

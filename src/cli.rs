@@ -6,20 +6,14 @@
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::Context as _;
-use base64::Engine as _;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::admit::password;
-use crate::admit::users::Users;
-use crate::clock::SystemClock;
 use crate::config::{self, Config, ConfigSource, SchemaKind};
-use crate::core::code::Code;
-use crate::core::fault::Fault;
 use crate::core::secret::Secret;
-use crate::gateway::{self, StartError};
+use crate::gateway::StartError;
 
 mod demo;
 mod explain;
@@ -64,7 +58,7 @@ struct Source {
 
 impl From<Source> for ConfigSource {
     fn from(source: Source) -> Self {
-        Self { config: source.config, pools: source.pools, listen: source.listen }
+        Self { config: source.config, pools: source.pools, listen: source.listen, ..Self::default() }
     }
 }
 
@@ -82,16 +76,11 @@ enum Command {
     /// Reads a secret and prints its PHC string, for a user's `password`.
     HashPassword,
     /// Says what a credential means, or where it is wrong.
-    Explain {
-        /// The configuration file, for users, pools and bounds.
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
-        /// Prints JSON.
-        #[arg(long)]
-        json: bool,
-        /// As in a proxy URL.
-        #[arg(value_name = "USERNAME[:PASSWORD]", allow_hyphen_values = true)]
-        credential: String,
+    Explain(explain::Explain),
+    /// Lists the shipped grammars of the username, or prints one.
+    Profiles {
+        /// Prints this one, as a start for your own.
+        name: Option<String>,
     },
     /// Makes a token (JWT) for a user, or a key to sign tokens with.
     Token(token::TokenArguments),
@@ -126,6 +115,7 @@ enum Command {
 enum SchemaOf {
     Config,
     Pools,
+    Profile,
 }
 
 /// Does what the command line says.
@@ -137,7 +127,8 @@ pub fn main() -> ExitCode {
         Some(Command::Check(source)) => check(&source.into()),
         Some(Command::Schema { of }) => print(&schema(of)),
         Some(Command::HashPassword) => hash_password(),
-        Some(Command::Explain { config, json, credential }) => explained(config, json, &credential),
+        Some(Command::Explain(asked)) => explain::explained(&asked),
+        Some(Command::Profiles { name }) => profiles(name.as_deref()),
         Some(Command::Token(arguments)) => token::token(&arguments),
         Some(Command::Demo) => wait(demo::demo()),
         Some(Command::Pools(pools)) => wait(operate::pools(pools)),
@@ -176,7 +167,7 @@ fn status(error: &anyhow::Error) -> u8 {
     if configuration { BAD_CONFIGURATION } else { FAILED }
 }
 
-/// A credential that [`explained`] found wrong.
+/// A credential that [`explain`] found wrong.
 #[derive(Debug, thiserror::Error)]
 #[error("the credential is wrong")]
 struct Mistaken;
@@ -203,7 +194,19 @@ fn schema(of: SchemaOf) -> String {
     config::schema(match of {
         SchemaOf::Config => SchemaKind::Config,
         SchemaOf::Pools => SchemaKind::Pools,
+        SchemaOf::Profile => SchemaKind::Profile,
     })
+}
+
+fn profiles(name: Option<&str>) -> anyhow::Result<()> {
+    let Some(name) = name else {
+        let lines = config::shipped_texts().map(|(name, title, _)| format!("{name:<14} {title}\n"));
+        return print(&lines.collect::<String>());
+    };
+    let Some((_, _, text)) = config::shipped_texts().find(|(known, ..)| *known == name) else {
+        anyhow::bail!("no profile {name} is shipped: moorgate profiles lists those that are");
+    };
+    print(text)
 }
 
 fn hash_password() -> anyhow::Result<()> {
@@ -232,42 +235,4 @@ fn ask_secret() -> anyhow::Result<Secret> {
     eprintln!();
     read.context("cannot read the secret")?;
     Ok(Secret::new(text.trim_end_matches(['\r', '\n'])))
-}
-
-fn explained(config: Option<PathBuf>, json: bool, credential: &str) -> anyhow::Result<()> {
-    let known = match config {
-        None => None,
-        Some(file) => {
-            let (config, _) = Config::load(&ConfigSource { config: Some(file), ..ConfigSource::default() })?;
-            let pools = config::load_pools(&config)?.pools;
-            let accounts = config.users.iter().map(config::User::account).collect();
-            if let Some(fault) = wrong_secret(&config, credential)? {
-                return mistaken(&explain::Wrong::of_secret(credential, fault), json);
-            }
-            Some(explain::Known { accounts, pools, bounds: config.bounds() })
-        }
-    };
-    match explain::explain(credential, known.as_ref()) {
-        Ok(meaning) if json => print(&format!("{:#}\n", meaning.json())),
-        Ok(meaning) => print(&meaning.text()),
-        Err(wrong) => mistaken(&wrong, json),
-    }
-}
-
-fn mistaken(wrong: &explain::Wrong, json: bool) -> anyhow::Result<()> {
-    print(&if json { format!("{:#}\n", wrong.json()) } else { wrong.text() })?;
-    Err(Mistaken.into())
-}
-
-/// What the gateway would say of a credential's secret, where it has one.
-fn wrong_secret(config: &Config, credential: &str) -> anyhow::Result<Option<Fault>> {
-    if !credential.contains(':') {
-        return Ok(None);
-    }
-    let users = Users::new(0, Arc::default(), Arc::new(SystemClock::new()));
-    users.replace(&gateway::entries(config), config.tokens.as_ref());
-    let field = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(credential));
-    let here = std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-    let proven = run::runtime()?.block_on(users.prove(Some(field.as_bytes()), here));
-    Ok(proven.err().filter(|fault| fault.code() == Code::AuthFailed))
 }

@@ -3,6 +3,7 @@
 //! Owns: which part is given what; every long-lived task.
 //! Must not know: any decision about a request.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +54,9 @@ use state::Ledger;
 /// How often forgotten clients' failures are dropped.
 const SWEEP: Duration = Duration::from_secs(60);
 
-/// The gateway.
+/// A forward proxy gateway; [`Gateway::start`] makes it run.
+#[derive(Debug)]
+#[non_exhaustive]
 pub struct Gateway;
 
 /// A gateway that runs. Dropping it changes nothing; end it with
@@ -84,6 +87,7 @@ struct Inner {
 
 /// Why the gateway did not start.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// The pools are wrong, or what is configured does not go together.
     #[error(transparent)]
@@ -222,6 +226,7 @@ pub(crate) fn entries(config: &Config) -> Vec<Entry> {
         password: user.password.as_written().clone(),
         clients: user.clients.clone().unwrap_or_default(),
         limits: user.limits,
+        profiles: user.profiles.clone(),
     };
     config.users.iter().map(entry).collect()
 }
@@ -330,6 +335,12 @@ impl Inner {
 fn log_listening(listener: &Listener, protocol: &str) {
     if let Ok(address) = listener.local() {
         tracing::info!(%address, protocol = %protocol, "listening");
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("addresses", &self.addresses).finish_non_exhaustive()
     }
 }
 

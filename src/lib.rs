@@ -17,8 +17,10 @@
 //! use moorgate::{Config, ConfigSource, Gateway};
 //!
 //! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
-//! let source = ConfigSource { config: Some("moorgate.json".into()), ..ConfigSource::default() };
-//! let (config, _warnings) = Config::load(&source)?;
+//! let (config, warnings) = Config::load(&ConfigSource::file("moorgate.json"))?;
+//! for warning in warnings {
+//!     eprintln!("{warning}");
+//! }
 //! let running = Gateway::start(config).await?;
 //! println!("listening on {:?}", running.addresses());
 //! running.drain();
@@ -26,6 +28,16 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! [`ConfigSource::text`] takes a configuration that the program makes itself.
+//! The rest is up to the configuration: listeners, users, pools, and how exits
+//! are selected. A gateway runs in the caller's tokio runtime, which needs its
+//! time and I/O drivers; it logs through `tracing`, and sets no subscriber, no
+//! panic hook and no signal handler. Several may run in one process, each with
+//! its own listeners and state folder. `docs/embedding.md` has more.
+//!
+//! What is promised is what these pages show. Modules that they do not show are
+//! public for the project's own tests and benches, and change without notice.
 #![deny(unsafe_code)]
 
 pub(crate) mod admin;
@@ -55,7 +67,9 @@ pub(crate) mod steer;
 pub mod store;
 
 pub use config::{Config, ConfigSource, Finding, Findings};
+pub use core::secret::Secret;
 pub use gateway::{Gateway, Running, StartError};
+pub use store::StoreError;
 
 /// What benches measure of modules that are nobody else's business.
 #[doc(hidden)]
@@ -69,6 +83,7 @@ pub mod measured {
     use crate::core::ask::Account;
     use crate::core::limits::UserLimits;
     use crate::core::pool::{Affinity, Pools, SessionBounds};
+    use crate::core::profile::Profile;
     use crate::core::secret::Secret;
 
     /// One user with a plain password.
@@ -85,7 +100,8 @@ pub mod measured {
                 affinity: Affinity::None,
             };
             let limits = UserLimits::default();
-            let entry = Entry { account, password: Secret::new(password), clients: Vec::new(), limits };
+            let password = Secret::new(password);
+            let entry = Entry { account, password, clients: Vec::new(), limits, profiles: None };
             let users = Users::new(30, Arc::default(), Arc::new(SystemClock::new()));
             users.replace(&[entry], None);
             Self(users)
@@ -93,10 +109,16 @@ pub mod measured {
 
         /// Whether the value of a `Proxy-Authorization` field proves it.
         pub fn is_proven_by(&self, field: &[u8]) -> bool {
-            let proof = std::pin::pin!(self.0.prove(Some(field), [192, 0, 2, 1].into()));
+            let ours = [Profile::ours().clone()].into();
+            let proof = std::pin::pin!(self.0.prove(Some(field), [192, 0, 2, 1].into(), &ours));
             let mut nobody = std::task::Context::from_waker(std::task::Waker::noop());
             matches!(proof.poll(&mut nobody), std::task::Poll::Ready(Ok(_)))
         }
+    }
+
+    /// Every profile that is shipped; a damaged one is left out.
+    pub fn shipped_profiles() -> Vec<Profile> {
+        config::shipped_names().filter_map(|name| config::shipped(name).ok()?).collect()
     }
 
     /// The pools of a folder, with every default; none where they are wrong.

@@ -139,3 +139,41 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>, folders: &mut Vec<PathBuf>) 
 fn links(text: &str) -> impl Iterator<Item = &str> {
     text.split("](").skip(1).filter_map(|rest| rest.split(')').next())
 }
+
+/// The Debian package's unit is the example's, but for where it is installed
+/// and the words about that.
+#[test]
+fn the_package_has_the_unit_of_the_example() {
+    let lines = |path: &str| {
+        let text = read(path).replace("/usr/local/", "/usr/");
+        let said = |line: &&str| !line.starts_with('#') && !line.is_empty();
+        text.lines().filter(said).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(lines("packaging/debian/moorgate.service"), lines("examples/systemd/moorgate.service"));
+}
+
+/// What the manifest packs is there, but for what `packaging/build-deb` makes.
+#[test]
+fn what_is_packed_is_there() {
+    let manifest = read("Cargo.toml");
+    let sources = manifest.lines().filter_map(|line| line.split_once("{ source = \"")?.1.split('"').next());
+    let ours: Vec<_> = sources.filter(|source| !source.starts_with("target/")).collect();
+    assert!(ours.len() > 5, "{ours:?}");
+    for source in ours {
+        let folder = root().join(source.rsplit_once('/').map_or("", |(folder, _)| folder));
+        let (start, end) = source.rsplit('/').next().unwrap().split_once('*').unwrap_or((source, ""));
+        let found = fs::read_dir(&folder).unwrap().any(|entry| {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            name == start.rsplit('/').next().unwrap()
+                || source.contains('*') && name.starts_with(start) && name.ends_with(end)
+        });
+        assert!(found, "Cargo.toml packs {source}, which is not there");
+    }
+    let script = read("packaging/build-deb");
+    for made in ["man/*.1", "moorgate.bash", "_moorgate", "moorgate.fish", "changelog.Debian"] {
+        assert!(
+            script.contains(made.rsplit('/').next().unwrap()),
+            "packaging/build-deb does not make {made}"
+        );
+    }
+}

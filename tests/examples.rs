@@ -173,27 +173,70 @@ fn go() {
 #[test]
 fn embed() {
     let dir = harness::gateway::write(&Setup::addresses(3));
-    let mut child = Command::new(built_embed())
-        .arg("moorgate.json")
-        .current_dir(dir.path())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the example runs");
-    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-    let line = lines.next().expect("a line").expect("text");
-    let address = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("not an address: {line}"));
-    let embedded = Embedded(address.parse().expect("an address"));
-
+    let mut example = Example::start(dir.path(), &["moorgate.json"]);
+    let embedded = Embedded(example.address());
     let origin = Origin::start();
     let answer = embedded.get("acme-session-embedded", &origin.url("/ip"));
     assert_eq!(answer.status, 200);
+    example.stop();
+}
 
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("the signal is sent");
-    assert_eq!(lines.next().expect("a line").expect("text"), "drained");
-    assert!(child.wait().expect("its status").success());
+#[test]
+fn embed_with_its_own_choice_of_settings() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut example = Example::start(dir.path(), &[]);
+    let embedded = Embedded(example.address());
+    let line = example.line();
+    let secret = line.strip_prefix("user demo, secret ").unwrap_or_else(|| panic!("no secret: {line}"));
+    let origin = Origin::start();
+    let get = |username: &str| {
+        let fields = harness::request::basic_as(username, secret);
+        embedded.client().send(harness::request::get(&origin.url("/ip"), &fields)).answer("GET").ok()
+    };
+    let first = get("demo-session-a1");
+    assert!(first.exit().starts_with("own/"), "{}", first.exit());
+    assert!(first.session("expires-in").is_some_and(|left| (3590..=3600).contains(&left)), "an hour");
+    assert_eq!(get("demo-session-a1").exit(), first.exit());
+    example.stop();
+    assert_eq!(std::fs::read_dir(dir.path()).expect("the folder").count(), 0, "no file at all");
+}
+
+/// The example as a program.
+struct Example {
+    child: std::process::Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Example {
+    fn start(folder: &Path, arguments: &[&str]) -> Self {
+        let mut child = Command::new(built_embed())
+            .args(arguments)
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the example runs");
+        let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        Self { child, lines }
+    }
+
+    fn line(&mut self) -> String {
+        self.lines.next().expect("a line").expect("text")
+    }
+
+    fn address(&mut self) -> SocketAddr {
+        let line = self.line();
+        let address = line.strip_prefix("listening on ").unwrap_or_else(|| panic!("not an address: {line}"));
+        address.parse().expect("an address")
+    }
+
+    fn stop(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("the signal is sent");
+        assert_eq!(self.line(), "drained");
+        assert!(self.child.wait().expect("its status").success());
+    }
 }
 
 struct Embedded(SocketAddr);
@@ -307,17 +350,22 @@ fn pool_files_in_the_documentation_are_taken() {
 /// Every key of the files is documented.
 #[test]
 fn every_key_is_documented() {
-    for (schema, page) in [("config", "docs/configuration.md"), ("pools", "docs/pools.md")] {
+    for (schema, pages) in [
+        ("config", &["docs/configuration.md", "docs/profiles.md"][..]),
+        ("pools", &["docs/pools.md"]),
+        ("profile", &["docs/profiles.md"]),
+    ] {
         let output = moorgate(&["schema", schema]);
         assert!(output.status.success());
         let schema: Value = serde_json::from_slice(&output.stdout).expect("a JSON Schema");
-        let text = fs::read_to_string(root().join(page)).expect("a page");
+        let text = pages.iter().map(|page| fs::read_to_string(root().join(page)).expect("a page"));
+        let text = text.collect::<String>();
         let mut keys = Vec::new();
         collect_keys(&schema, &mut keys);
         assert!(keys.len() > 20, "{keys:?}");
         for key in keys.iter().filter(|key| *key != "$schema") {
             let named = ["`", "\"", "."].iter().any(|mark| text.contains(&format!("{mark}{key}")));
-            assert!(named, "{page} does not name {key}");
+            assert!(named, "{pages:?} do not name {key}");
         }
     }
 }

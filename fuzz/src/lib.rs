@@ -9,6 +9,7 @@ pub mod chunked;
 pub mod framing;
 pub mod head;
 pub mod pool_file;
+pub mod profile;
 pub mod proxy_header;
 pub mod socks5;
 pub mod target;

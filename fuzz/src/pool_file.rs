@@ -21,7 +21,7 @@ pub fn check(data: &[u8]) {
             (folder, file)
         });
         fs::write(&*file, data).expect("a file is written");
-        let source = ConfigSource { pools: Some(file.clone()), ..ConfigSource::default() };
+        let source = ConfigSource::default().with_pools(file.clone());
         let (config, _) = Config::load(&source).expect("every default");
         config.check_pools()
     });

@@ -1,12 +1,18 @@
 //! A username: what it says can be said again, and in fields, too.
 
-use moorgate::core::username::{Parameters, parse, split_user};
+use moorgate::core::profile::Profile;
+use moorgate::core::profile::cut::Who;
+use moorgate::core::username::{Parameters, parse};
 
 /// The bytes are the whole username.
 pub fn check(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let users = ["a", "acme", "acme-eu", "session"];
-    if let Some((user, tail)) = split_user(text, |name| users.contains(&name)) {
+    let is_user = |who: Who<'_>| matches!(who, Who::Name(name) if users.contains(&name));
+    if let Some(cut) = Profile::ours().cut(text, "", is_user)
+        && let Who::Name(user) = cut.who
+    {
+        let tail = &*cut.tail;
         assert_eq!(format!("{user}{tail}"), text, "a name and its tail are all there is");
         let longer = users.iter().filter(|name| name.len() > user.len());
         for name in longer {

@@ -29,7 +29,8 @@ const CHECKS_FOR_SUSPECTS: usize = 1;
 /// For how long a check may wait for its turn.
 const TURN: Duration = Duration::from_secs(10);
 
-type Digest = [u8; 32];
+/// A keyed digest of a secret.
+pub(crate) type Digest = [u8; 32];
 
 /// A user's secret as configured.
 #[derive(Debug)]
@@ -197,7 +198,8 @@ impl Verifier {
         }
     }
 
-    fn digest(&self, secret: &str) -> Digest {
+    /// The digest of a secret, with the key of this process.
+    pub(crate) fn digest(&self, secret: &str) -> Digest {
         *blake3::keyed_hash(&self.key, secret.as_bytes()).as_bytes()
     }
 }

@@ -5,6 +5,7 @@
 
 use std::fmt::{self, Write};
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use bytesize::ByteSize;
 
@@ -13,6 +14,7 @@ use super::{Admin, Config, Durability, Listener, Password, ProxiedBy, StoreAt, S
 use crate::core::exit::{Exit, Mode, Scheme, Trust, Via};
 use crate::core::limits::{Bandwidth, UserLimits};
 use crate::core::pool::{Failover, Placement, Pool, Pools, Rotation};
+use crate::core::profile::Profile;
 
 /// The configuration and its pools in a few lines each.
 pub(crate) fn describe(config: &Config, pools: &Pools) -> String {
@@ -86,7 +88,14 @@ fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
     if !defaults.labels.is_empty() {
         write!(out, ", {}", defaults.labels)?;
     }
+    write_profiles(out, listener.profiles.as_deref())?;
     writeln!(out)
+}
+
+fn write_profiles(out: &mut String, profiles: Option<&[Arc<Profile>]>) -> fmt::Result {
+    let Some(profiles) = profiles else { return Ok(()) };
+    let names: Vec<&str> = profiles.iter().map(|profile| &*profile.name).collect();
+    write!(out, ", {} {}", counted("profile", names.len()), names.join(", "))
 }
 
 fn write_user(out: &mut String, user: &User, pools: &Pools) -> fmt::Result {
@@ -107,6 +116,7 @@ fn write_user(out: &mut String, user: &User, pools: &Pools) -> fmt::Result {
         let clients: Vec<_> = clients.iter().map(ToString::to_string).collect();
         write!(out, ", from {}", clients.join(", "))?;
     }
+    write_profiles(out, user.profiles.as_deref())?;
     writeln!(out)?;
     write_limits(out, &user.limits)
 }

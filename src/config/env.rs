@@ -87,6 +87,11 @@ impl Environment {
         }))
     }
 
+    /// Of no variable.
+    pub(crate) fn empty() -> Self {
+        Self(Box::new(|_| Err(Absent::NotSet)))
+    }
+
     /// Of every variable, with its own name for a value.
     #[cfg(test)]
     pub(crate) fn of_anything() -> Self {

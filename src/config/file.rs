@@ -11,6 +11,7 @@ use serde::de::{Deserialize, Deserializer};
 
 use super::allowance::UserLimitsEntry;
 use super::listeners::ListenerEntry;
+use super::profiles::{ProfileItem, ProfileName};
 use super::read::Later;
 use super::tokens::TokensEntry;
 use super::values::{
@@ -37,6 +38,9 @@ pub(super) struct ConfigFile {
     /// A pool file, or a folder of pool files. Default: "pools" where that
     /// exists, else one pool "default" of one exit "direct".
     pub(super) pools: Option<String>,
+    /// Other grammars of the username than those that are shipped: profiles,
+    /// and files or folders of them.
+    pub(super) profiles: Option<Vec<Later<ProfileItem>>>,
     /// The accounts. Without any, the gateway listens on loopback alone.
     pub(super) users: Option<Vec<Later<UserEntry>>>,
     /// Signed tokens (JWT) instead of secrets.
@@ -91,6 +95,9 @@ pub(super) struct UserEntry {
     pub(super) pools: Option<Vec<PoolName>>,
     /// The pool of a request that names none. Default: the first of "pools".
     pub(super) default_pool: Option<PoolName>,
+    /// The grammars of the username that it may use, in the order in which
+    /// they are tried. Default: those of the listener.
+    pub(super) profiles: Option<Vec<ProfileName>>,
     /// Addresses and prefixes from which it may come. Default: any.
     pub(super) clients: Option<Vec<Net>>,
     /// What makes a session where the client names none.

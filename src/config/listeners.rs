@@ -13,6 +13,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::file::AccountName;
+use super::profiles::ProfileName;
 use super::values::{Binds, FileMode, Label, Lifetime, Net};
 use super::words::{FailoverWord, Labels, PoolName};
 
@@ -41,6 +42,9 @@ pub(super) struct ListenerEntry {
     /// The user of clients without a credential that come from one of its
     /// "clients".
     pub(super) user: Option<AccountName>,
+    /// The grammars of the username that are accepted here, in the order in
+    /// which they are tried. A user's own win. Default: ["moorgate"].
+    pub(super) profiles: Option<Vec<ProfileName>>,
     /// "port": every port is a session of that name.
     pub(super) session: Option<SessionWord>,
     /// The pool of a request that names none.

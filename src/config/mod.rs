@@ -23,6 +23,7 @@ use crate::core::bind::Bind;
 use crate::core::limits::UserLimits;
 use crate::core::policy::TargetPolicy;
 use crate::core::pool::{Affinity, DialTimeouts, Failover, Pools, SessionBounds};
+use crate::core::profile::Profile;
 use crate::core::secret::Secret;
 use crate::core::session::{Filter, UserName};
 use crate::core::shared::Address;
@@ -38,8 +39,10 @@ mod import;
 mod listeners;
 mod locate;
 mod pools;
+mod profiles;
 mod read;
 mod schema;
+mod source;
 pub(crate) mod tokens;
 mod values;
 mod via;
@@ -47,26 +50,18 @@ pub(crate) mod watch;
 mod words;
 
 pub(crate) use crate::observe::log::Format as LogFormat;
+pub(crate) use compile::{Profiles, shipped};
 pub(crate) use describe::describe;
 pub use findings::{Finding, Findings};
 pub(crate) use listeners::Protocol;
+pub(crate) use profiles::shipped::{shipped_names, shipped_texts};
 pub(crate) use schema::{SchemaKind, schema};
+pub use source::ConfigSource;
 
 use env::Environment;
 use findings::Place;
 use tokens::Tokens;
 use watch::Watched;
-
-/// Where a configuration comes from: what the command line says.
-#[derive(Clone, Debug, Default)]
-pub struct ConfigSource {
-    /// The configuration file; `None`: every default.
-    pub config: Option<PathBuf>,
-    /// A pool file or a folder of pool files, instead of the configuration's.
-    pub pools: Option<PathBuf>,
-    /// Addresses to listen on, instead of the configuration's listeners.
-    pub listen: Vec<String>,
-}
 
 /// A configuration as meant: every default applied, every path made absolute
 /// or relative to the working directory.
@@ -79,6 +74,8 @@ pub struct Config {
     /// In the file's order; names are unique. Empty: the gateway makes `demo`,
     /// and every listener is on loopback.
     pub(crate) users: Vec<User>,
+    /// Other grammars of the username, to be named.
+    pub(crate) profiles: Profiles,
     /// What tokens are let in; `None`: none are.
     pub(crate) tokens: Option<Arc<Tokens>>,
     pub(crate) sessions: Sessions,
@@ -128,6 +125,8 @@ pub(crate) struct Listener {
     /// Whether each port is a session of that name.
     pub(crate) port_is_session: bool,
     pub(crate) defaults: Defaults,
+    /// The grammars that are accepted; `None`: the gateway's own.
+    pub(crate) profiles: Option<Arc<[Arc<Profile>]>>,
 }
 
 impl Listener {
@@ -142,6 +141,7 @@ impl Listener {
             user: None,
             port_is_session: false,
             defaults: Defaults::default(),
+            profiles: None,
         }
     }
 }
@@ -174,12 +174,15 @@ pub(crate) enum PoolsAt {
     /// In the files of this folder once it exists (it did not at the start);
     /// until then one pool `default` of one exit `direct`.
     BuiltInUnless(PathBuf),
+    /// Here, as a pool file's text.
+    Text(Secret),
 }
 
 impl PoolsAt {
     fn path(&self) -> &Path {
         match self {
             Self::Path(path) | Self::BuiltInUnless(path) => path,
+            Self::Text(_) => Path::new("pools"),
         }
     }
 }
@@ -193,6 +196,8 @@ pub(crate) struct User {
     pub(crate) pools: Option<Vec<Arc<str>>>,
     /// As written; [`User::default_pool`] is what is meant.
     pub(crate) default_pool: Option<Arc<str>>,
+    /// The grammars that it may use; `None`: those of the listener.
+    pub(crate) profiles: Option<Arc<[Arc<Profile>]>>,
     /// From where it may come; `None`: from anywhere.
     pub(crate) clients: Option<Vec<IpNet>>,
     /// What makes a session where the client names none; a pool may say

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 
 use super::file::ConfigFile;
 use super::pools::PoolFile;
+use super::profiles::ProfileEntry;
 
 /// Of which file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub(crate) enum SchemaKind {
     Config,
     /// A pool file.
     Pools,
+    /// A profile.
+    Profile,
 }
 
 /// The JSON Schema (draft 2020-12), indented, with a line feed at its end.
@@ -24,6 +27,7 @@ pub(crate) fn schema(kind: SchemaKind) -> String {
     let schema = match kind {
         SchemaKind::Config => generator.into_root_schema_for::<ConfigFile>(),
         SchemaKind::Pools => generator.into_root_schema_for::<PoolFile>(),
+        SchemaKind::Profile => generator.into_root_schema_for::<ProfileEntry>(),
     };
     let mut schema = schema.to_value();
     join_lines(&mut schema);

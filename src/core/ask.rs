@@ -101,6 +101,9 @@ pub fn judge(parameters: &Parameters, account: &Account, gateway: &GatewayBounds
         let detail = format!("{name} needs a session: add -session-<id>");
         return Err(Fault::new(Code::TtlWithoutSession, detail));
     }
+    if parameters.clamp {
+        return Ok(());
+    }
     let bounds = Bounds::of(gateway, [&account.sessions]);
     bounds.check("ttl", parameters.ttl)?;
     bounds.check("idle", parameters.idle.map(|idle| idle.max(bounds.min)))
@@ -125,15 +128,19 @@ pub fn ask(
     let filter = Filter::new(labels.iter().map(|(key, value)| (*key, &**value)));
     let exit = parameters.exit.map(|name| exit(&name, &pool)).transpose()?;
     let bounds = Bounds::of(gateway, [&account.sessions, &pool.sessions]);
-    bounds.check("ttl", parameters.ttl)?;
+    let (ttl, idle) = match parameters.clamp {
+        true => (bounds.inside(parameters.ttl), parameters.idle.map(|idle| idle.min(bounds.max))),
+        false => (parameters.ttl, parameters.idle),
+    };
+    bounds.check("ttl", ttl)?;
 
     let affinity = pool.affinity.unwrap_or(account.affinity);
     let id = parameters.session.or_else(|| made_of(affinity, &account.name, at_hand));
     let session = id.map(|id| AskedSession {
         key: SessionKey::new(&account.name, &pool.name, &filter, &id),
         id,
-        ttl: parameters.ttl.or_else(|| bounds.inside(defaults.ttl)).unwrap_or(bounds.default_ttl),
-        idle: parameters.idle.or(defaults.idle).or(bounds.idle),
+        ttl: ttl.or_else(|| bounds.inside(defaults.ttl)).unwrap_or(bounds.default_ttl),
+        idle: idle.or(defaults.idle).or(bounds.idle),
     });
     Ok(Ask {
         user: account.name.clone(),
@@ -203,8 +210,8 @@ fn exit(name: &NameRef, pool: &Pool) -> Result<Arc<Exit>, Fault> {
     Ok(exit.clone())
 }
 
-/// A session id of what is at hand. `@` stands in no id that a client can
-/// name, so the two never meet.
+/// A session id of what is at hand. No id that a client can name begins with
+/// `@`, so the two never meet.
 fn made_of(affinity: Affinity, user: &str, at_hand: AtHand<'_>) -> Option<SessionId> {
     let text = match affinity {
         Affinity::None => return None,

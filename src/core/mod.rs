@@ -19,6 +19,7 @@ pub mod policy;
 pub mod pool;
 pub mod prefix;
 pub mod probe;
+pub mod profile;
 pub mod secret;
 pub mod select;
 pub mod session;

@@ -7,7 +7,10 @@
 /// letter case.
 pub fn nearest<'a>(written: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let lower = written.to_ascii_lowercase();
+    let length = lower.chars().count();
     known
+        // A slip changes a length by one: what cannot be near costs nothing.
+        .filter(|word| word.chars().count().abs_diff(length) <= 2)
         .map(|word| (strsim::damerau_levenshtein(word, &lower), word))
         .filter(|(slips, word)| *slips <= 2 && *slips < word.len().min(lower.len()))
         .min_by_key(|(slips, _)| *slips)

@@ -17,7 +17,7 @@ use super::typo::nearest;
 pub const MAX_USERNAME: usize = 512;
 /// The longest user's name, in bytes.
 pub const MAX_USER: usize = 64;
-const MAX_VALUE: usize = 128;
+pub(super) const MAX_VALUE: usize = 128;
 
 /// What a client asks for, as far as it says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub struct Parameters {
     pub exit: Option<NameRef>,
     /// Label key and value as written, in the order given.
     pub labels: Vec<(&'static str, Box<str>)>,
+    /// Whether a ttl or idle time out of bounds means the nearest in them.
+    pub clamp: bool,
 }
 
 /// A parameter that was not taken.
@@ -94,19 +96,6 @@ impl Key {
     }
 }
 
-/// Splits a username into the user and what follows its name: `None` for no
-/// known user. The user is the longest name that is the whole username or is
-/// followed in it by `-`.
-pub fn split_user(username: &str, mut is_user: impl FnMut(&str) -> bool) -> Option<(&str, &str)> {
-    if username.len() > MAX_USERNAME {
-        return None;
-    }
-    let whole = (username.len() <= MAX_USER).then_some((username, ""));
-    let cuts = username.bytes().enumerate().take(MAX_USER + 1).filter(|(_, b)| *b == b'-').map(|(at, _)| at);
-    let shorter: Vec<_> = cuts.map(|at| (&username[..at], &username[at..])).collect();
-    whole.into_iter().chain(shorter.into_iter().rev()).find(|(user, _)| is_user(user))
-}
-
 /// Reads what follows the user's name: nothing, or `-key-value` pairs.
 ///
 /// # Errors
@@ -133,7 +122,7 @@ pub fn parse(tail: &str) -> Result<Parameters, ParameterError> {
     Ok(parameters)
 }
 
-trait At {
+pub(super) trait At {
     fn at(self, at: usize) -> ParameterError;
 }
 
@@ -145,7 +134,7 @@ impl At for Fault {
 
 /// How a parameter reached us.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Writing {
+pub(super) enum Writing {
     /// In the username: `_` in a name stands for what a value cannot hold.
     Username,
     /// In a field of its own: names are written as they are.
@@ -153,7 +142,7 @@ enum Writing {
 }
 
 /// 36 where `text` begins with a UUID that ends there or before a `-`.
-fn uuid_length(text: &str) -> Option<usize> {
+pub(super) fn uuid_length(text: &str) -> Option<usize> {
     let head = text.as_bytes().get(..36)?;
     let shaped = head.iter().enumerate().all(|(at, b)| match at {
         8 | 13 | 18 | 23 => *b == b'-',
@@ -236,6 +225,7 @@ impl Parameters {
         both(&mut self.pool, other.pool, Key::Pool, NameRef::agrees)?;
         both(&mut self.failover, other.failover, Key::Failover, |a, b| a == b)?;
         both(&mut self.exit, other.exit, Key::Exit, NameRef::agrees)?;
+        self.clamp |= other.clamp;
         for (key, value) in other.labels {
             match self.labels.iter().find(|(k, _)| *k == key) {
                 None => self.labels.push((key, value)),
@@ -291,7 +281,7 @@ fn ttl(value: &str, invalid: Code) -> Result<Ttl, Fault> {
     }
 }
 
-fn failover(value: &str) -> Result<Failover, Fault> {
+pub(super) fn failover(value: &str) -> Result<Failover, Fault> {
     match value.to_ascii_lowercase().as_str() {
         "on" => Ok(Failover::On),
         "off" => Ok(Failover::Off),
@@ -303,7 +293,7 @@ fn failover(value: &str) -> Result<Failover, Fault> {
     }
 }
 
-fn name(value: &str, writing: Writing, invalid: Code) -> Result<NameRef, Fault> {
+pub(super) fn name(value: &str, writing: Writing, invalid: Code) -> Result<NameRef, Fault> {
     let fine = match writing {
         Writing::Username => value.len() <= MAX_VALUE && value.chars().all(is_value_char),
         Writing::Field => !value.chars().any(char::is_control),
@@ -332,7 +322,7 @@ fn label_value(label: &str, value: &str, writing: Writing) -> Result<Box<str>, F
 }
 
 /// What a client wrote, quoted and cut for a sentence.
-fn shown(value: &str) -> String {
+pub(super) fn shown(value: &str) -> String {
     let short: String = value.chars().take(40).collect();
     if value.is_empty() { "nothing".to_owned() } else { format!("{short:?}") }
 }
@@ -356,7 +346,7 @@ fn known_field(name: &str) -> Result<(), Fault> {
     Err(Fault::new(Code::ParameterUnknown, detail))
 }
 
-fn duplicate(key: Key) -> Fault {
+pub(super) fn duplicate(key: Key) -> Fault {
     Fault::new(Code::ParameterDuplicate, format!("{} is given twice", key.name()))
 }
 

@@ -48,7 +48,8 @@ pub(super) fn entry(secret: &Secret) -> Entry {
         sessions: SessionBounds::default(),
         affinity: Affinity::None,
     };
-    Entry { account, password: secret.clone(), clients: Vec::new(), limits: UserLimits::default() }
+    let limits = UserLimits::default();
+    Entry { account, password: secret.clone(), clients: Vec::new(), limits, profiles: None }
 }
 
 #[cfg(test)]

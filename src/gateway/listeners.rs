@@ -13,6 +13,7 @@ use crate::config::{self, Config};
 use crate::core::bind::Bind;
 use crate::core::policy::Own;
 use crate::core::pool::NameRef;
+use crate::core::profile::Profile;
 use crate::core::session::SessionId;
 use crate::core::username::Parameters;
 use crate::net::inherit::{ADMIN, Inherited};
@@ -79,12 +80,14 @@ impl Listeners {
                 let name = format!("listener-{number}");
                 let socket = listeners.open(wanted, &all, listener.mode, &name, &mut given)?;
                 let at = listeners.all.last().map_or(wanted, |socket| &socket.at).clone();
+                let profiles = listener.profiles.clone();
                 let door = Door {
                     protocol: listener.protocol,
                     tls: tls.clone(),
                     proxied_by: listener.proxied_by.clone(),
                     user: listener.user.clone(),
                     defaults: defaults(listener, &at),
+                    profiles: profiles.unwrap_or_else(|| [Profile::ours().clone()].into()),
                     at,
                 };
                 listeners.clients.push((socket, Arc::new(door)));
@@ -165,6 +168,7 @@ fn defaults(listener: &config::Listener, at: &Bind) -> Parameters {
         pool: written.pool.as_deref().map(|name| NameRef::Exact(name.into())),
         failover: written.failover,
         exit: None,
+        clamp: false,
         labels: written.labels.iter().map(|(key, value)| (key, value.into())).collect(),
     }
 }

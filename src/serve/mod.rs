@@ -17,6 +17,7 @@ use crate::config::{Protocol, ProxiedBy, Timeouts};
 use crate::core::ask::GatewayBounds;
 use crate::core::bind::Bind;
 use crate::core::policy::Own;
+use crate::core::profile::Profile;
 use crate::core::session::UserName;
 use crate::core::username::Parameters;
 use crate::dial::Dialer;
@@ -98,6 +99,9 @@ pub(crate) struct Door {
     pub(crate) user: Option<UserName>,
     /// What its requests mean where they do not say.
     pub(crate) defaults: Parameters,
+    /// In which grammars its clients may write, but for users who have a list
+    /// of their own.
+    pub(crate) profiles: Arc<[Arc<Profile>]>,
 }
 
 /// What a client's TLS begins with: a record of its handshake.

@@ -13,7 +13,7 @@ use super::client::{Client, Next, note};
 use super::intake::{self, Linger, fill, say};
 use super::presence::{PATIENCE, unless_left};
 use super::wish::{Asking, Proven};
-use super::{Shared, connect, entry};
+use super::{Door, Shared, connect, entry};
 use crate::admit::users::Caller;
 use crate::core::code::Code;
 use crate::core::fault::Fault;
@@ -76,7 +76,7 @@ async fn ask(shared: &Shared, client: &mut Client) -> Result<Asked, Stop> {
     };
     let caller = if can_login {
         talk.say(&socks5::chosen(Method::Login), shared).await?;
-        login(shared, &mut talk, client.address.ip()).await?
+        login(shared, &mut talk, client.address.ip(), &client.door).await?
     } else if let Some(caller) = can_pass.then(at_home).flatten() {
         talk.say(&socks5::chosen(Method::None), shared).await?;
         Ok(caller)
@@ -108,10 +108,11 @@ async fn login(
     shared: &Shared,
     talk: &mut Talk<'_>,
     client: std::net::IpAddr,
+    door: &Door,
 ) -> Result<Result<Caller, Fault>, Stop> {
     let own = |login: socks5::Login<'_>| (login.username.to_vec(), login.password.to_vec());
     let (username, password) = talk.hear(|bytes| map(socks5::login(bytes), own)).await?;
-    let proven = shared.users.login(&username, &password, client).await;
+    let proven = shared.users.login(&username, &password, client, &door.profiles).await;
     match proven {
         Err(fault) if matches!(fault.code(), Code::AuthFailed | Code::AuthThrottled) => {
             Err(Stop::Told(fault, socks5::judged(false).to_vec()))

@@ -18,7 +18,7 @@ use crate::core::fault::Fault;
 use crate::core::policy::Judged;
 use crate::core::pool::NameRef;
 use crate::core::target::Target;
-use crate::core::username::{Parameters, parse};
+use crate::core::username::Parameters;
 use crate::http1::fields::{Fields, Known};
 use crate::http1::forward::came_back;
 use crate::http1::head::{Destination, RequestHead};
@@ -73,7 +73,7 @@ pub(super) async fn wish(
     };
     record.user = Some(caller.account.name.clone());
 
-    let mut said = parse(&caller.tail).map_err(|error| error.fault)?;
+    let mut said = caller.profile.read(&caller.tail).map_err(|error| error.fault)?;
     if let Some(head) = head {
         said = said.join(from_fields(head.fields())?)?;
     }
@@ -95,8 +95,9 @@ pub(super) async fn wish(
 
     let snapshot = shared.state.snapshot();
     let at_hand = AtHand { client: client.ip().to_canonical(), target: target.as_ref().ok() };
+    let defaults = caller.profile.defaults(&door.defaults);
     let ask =
-        ask(parameters, &door.defaults, &caller.account, snapshot.pools(), &shared.settings.bounds, at_hand)?;
+        ask(parameters, &defaults, &caller.account, snapshot.pools(), &shared.settings.bounds, at_hand)?;
     record.pool = Some(ask.pool.name.clone());
     record.session = ask.session.as_ref().map(|session| session.id.clone());
 
@@ -143,7 +144,7 @@ async fn prove(
     {
         return Ok(caller);
     }
-    shared.users.prove(credential, client.ip()).await
+    shared.users.prove(credential, client.ip(), &door.profiles).await
 }
 
 fn aim(head: &RequestHead) -> Result<Target, Fault> {

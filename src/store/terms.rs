@@ -45,7 +45,7 @@ pub struct Claim {
     /// No success was answered yet since it was made.
     pub fresh: bool,
     /// Another gateway made it and dials its exit as well, and may yet choose
-    /// another one: see [`Store::resolve`].
+    /// another one: see `Store::resolve`.
     pub contested: bool,
     /// To be awaited before the pin is shown to anybody.
     pub receipt: Receipt,
@@ -106,6 +106,7 @@ impl From<StoreFault> for Fault {
 
 /// Why a store could not be opened.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StoreError {
     /// Another gateway has the folder.
     #[error("the state folder {} is in use by another gateway; give this one a folder of its own", .0.display())]

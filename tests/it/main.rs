@@ -55,6 +55,7 @@ mod pools;
 mod ports;
 mod prefixes;
 mod probes;
+mod profiles;
 mod proxied;
 mod rebinding;
 mod refused;

@@ -167,14 +167,20 @@ fn a_watchdog_gets_signs_of_life() {
 
 #[test]
 fn the_units_are_what_systemd_understands() {
-    let units = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/systemd");
+    understood(&["examples/systemd/moorgate.service", "examples/systemd/moorgate.socket"]);
+    understood(&["packaging/debian/moorgate.service"]);
+}
+
+fn understood(units: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
     let mut paths = Vec::new();
-    for name in ["moorgate.service", "moorgate.socket"] {
-        let text = fs::read_to_string(units.join(name)).unwrap();
-        let path = dir.path().join(name);
+    for unit in units {
+        let source = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(unit);
+        let text = fs::read_to_string(&source).unwrap();
+        let path = dir.path().join(source.file_name().unwrap());
         // It looks whether the program is there.
-        fs::write(&path, text.replace("/usr/local/bin/moorgate", MOORGATE)).unwrap();
+        let text = text.replace("/usr/local/bin/moorgate", MOORGATE).replace("/usr/bin/moorgate", MOORGATE);
+        fs::write(&path, text).unwrap();
         paths.push(path);
     }
     let out = Command::new("systemd-analyze")

@@ -40,6 +40,11 @@ fn pool_file() {
 }
 
 #[test]
+fn profile() {
+    replay("profile", fuzz::profile::check);
+}
+
+#[test]
 fn proxy_header() {
     replay("proxy_header", fuzz::proxy_header::check);
 }

@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::profiles::Profiles;
 use super::{Reading, certificates};
 use crate::config::file::AdminEntry;
 use crate::config::findings::{Finding, Place};
@@ -88,6 +89,7 @@ pub(super) struct Beside<'a> {
     /// Of the configuration file.
     pub(super) folder: &'a Path,
     pub(super) watched: &'a mut Watched,
+    pub(super) profiles: &'a mut Profiles,
     pub(super) user_names: &'a mut Vec<(UserName, Place)>,
     pub(super) pool_names: &'a mut Vec<(Arc<str>, Place)>,
 }
@@ -150,6 +152,7 @@ fn listener(
         written.tls.map(|tls| certificates::certificates(reading, node, &tls, beside.folder, beside.watched));
     let user = written.user.map(|user| UserName::from(user.0));
     beside.user_names.extend(user.clone().map(|user| (user, reading.place(node, &["user"]))));
+    let profiles = beside.profiles.named(reading, node, written.profiles);
     let standard = Listener::at(binds);
     Some(Listener {
         mode: written.mode.map_or(standard.mode, |mode| mode.0),
@@ -159,6 +162,7 @@ fn listener(
         user,
         port_is_session: matches!(written.session, Some(SessionWord::Port)),
         defaults,
+        profiles,
         ..standard
     })
 }

@@ -17,20 +17,23 @@ use super::findings::{Finding, Findings, Place};
 use super::locate::{Document, NodeId};
 use super::read::read;
 use super::watch::Watched;
-use super::{Config, ConfigSource, Limits, Log, LogFormat, PoolsAt, Timeouts};
+use super::{Config, ConfigSource, Limits, Listener, Log, LogFormat, PoolsAt, Timeouts};
 use crate::core::policy::TargetPolicy;
 use crate::core::pool::DialTimeouts;
+use crate::core::profile::Profile;
 
 mod certificates;
 mod exits;
 mod listeners;
 mod pools;
+mod profiles;
 mod sessions;
 mod shared;
 mod tokens;
 mod users;
 
 pub(super) use pools::load_pools;
+pub(crate) use profiles::{Profiles, shipped};
 
 /// No file of ours is larger.
 const FILE_BYTES_MAX: u64 = 64 << 20;
@@ -65,12 +68,13 @@ pub(super) fn config(source: &ConfigSource, env: &Environment) -> Result<(Config
     let mut findings = Findings::default();
     let mut warnings = Vec::new();
     let mut watched = Watched::default();
-    let (path, text) = match &source.config {
-        Some(path) => {
+    let (path, text) = match (&source.config_text, &source.config) {
+        (Some(text), _) => (Path::new("configuration"), Ok(text.expose().to_owned())),
+        (None, Some(path)) => {
             watched.note_file(path);
             (path.as_path(), read_text(path))
         }
-        None => (Path::new("defaults"), Ok("{}".to_owned())),
+        (None, None) => (Path::new("defaults"), Ok("{}".to_owned())),
     };
     let text = text.map_err(|message| findings.add(Place::file(path), message)).ok();
     let mut document = text.and_then(|text| Document::parse(path, text, env, &mut findings));
@@ -114,22 +118,27 @@ fn compile(
     }
     let mut sockets = listeners::Sockets::new(has_users || any_user);
     let admin = file.admin.and_then(|admin| listeners::admin(reading, admin, &mut sockets));
+    let written = file.profiles.unwrap_or_default();
+    let mut profiles = profiles::profiles(reading, &written, folder, env, watched);
     let mut user_names = Vec::new();
     let listeners = match &*source.listen {
         [] => {
-            let (pool_names, user_names) = (&mut pool_names, &mut user_names);
-            let mut beside = listeners::Beside { folder, watched, user_names, pool_names };
+            let (profiles, pool_names, user_names) = (&mut profiles, &mut pool_names, &mut user_names);
+            let mut beside = listeners::Beside { folder, watched, profiles, user_names, pool_names };
             listeners::from_file(reading, file.listeners, &mut sockets, &mut beside)
         }
         options => listeners::from_options(reading, options, &mut sockets),
     };
-    let users = users::users(reading, file.users.unwrap_or_default(), &sessions.bounds, &mut pool_names);
+    let accepted = users::Accepted { profiles: &mut profiles, everywhere: profiles_of(&listeners) };
+    let users = file.users.unwrap_or_default();
+    let users = users::users(reading, users, &sessions.bounds, accepted, &mut pool_names);
     listeners::check_users(reading, user_names, &users);
     Some(Config {
         listeners,
         admin,
         pools: pools_at(source, file.pools.as_deref(), folder),
         users,
+        profiles,
         tokens: tokens.map(Arc::new),
         sessions,
         targets: Arc::new(shared::targets(file.targets, TargetPolicy::default())),
@@ -145,9 +154,21 @@ fn compile(
     })
 }
 
+/// Every profile that some listener accepts.
+fn profiles_of(listeners: &[Listener]) -> Vec<Arc<Profile>> {
+    listeners
+        .iter()
+        .filter_map(|listener| listener.profiles.as_ref())
+        .flat_map(|all| all.iter().cloned())
+        .collect()
+}
+
 /// Whether `pools/` is there is asked once: one that goes away later must not
 /// make of the operator's exits the host's own address.
 fn pools_at(source: &ConfigSource, written: Option<&str>, folder: &Path) -> PoolsAt {
+    if let Some(text) = &source.pools_text {
+        return PoolsAt::Text(text.clone());
+    }
     let named = source.pools.clone().or_else(|| written.map(|path| folder.join(path)));
     let default = folder.join("pools");
     match named {

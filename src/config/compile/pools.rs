@@ -88,6 +88,7 @@ impl<'a> Loader<'a> {
                 let _ = self.watched.note_folder(path);
                 self.load_text(Path::new("built-in pools"), BUILT_IN.to_owned());
             }
+            PoolsAt::Text(text) => self.load_text(Path::new("pools"), text.expose().to_owned()),
         }
         if self.pools.is_empty() && self.findings.count() == 0 {
             let place = Place::file(self.config.pools.path());

@@ -9,25 +9,38 @@ use std::sync::Arc;
 
 use argon2::password_hash::phc::PasswordHash;
 
+use super::profiles::Profiles;
 use super::{Reading, sessions};
 use crate::config::file::UserEntry;
-use crate::config::findings::Place;
+use crate::config::findings::{Finding, Place};
+use crate::config::locate::NodeId;
 use crate::config::read::Later;
 use crate::config::{Password, User};
 use crate::core::pool::SessionBounds;
+use crate::core::profile::{Naming, Profile};
 use crate::core::secret::Secret;
+
+/// The profiles that users may name, and what those without a list of their
+/// own meet at some listener.
+pub(super) struct Accepted<'a> {
+    pub(super) profiles: &'a mut Profiles,
+    pub(super) everywhere: Vec<Arc<Profile>>,
+}
 
 /// Every account; the names of their pools are added to `pool_names`.
 pub(super) fn users(
     reading: &mut Reading<'_>,
     written: Vec<Later<UserEntry>>,
     gateway: &SessionBounds,
+    accepted: Accepted<'_>,
     pool_names: &mut Vec<(Arc<str>, Place)>,
 ) -> Vec<User> {
     let mut seen: HashMap<Arc<str>, Place> = HashMap::new();
+    let mut secrets: HashMap<blake3::Hash, Place> = HashMap::new();
     let mut users = Vec::with_capacity(written.len());
     for later in &written {
-        let Some(user) = user(reading, later, gateway, pool_names) else { continue };
+        let Some(user) = user(reading, later, gateway, accepted.profiles, pool_names) else { continue };
+        read_back(reading, later.node, &user, &accepted.everywhere, &mut secrets);
         let place = reading.place(later.node, &["name"]);
         match seen.get(&user.name) {
             Some(before) => {
@@ -47,6 +60,7 @@ fn user(
     reading: &mut Reading<'_>,
     later: &Later<UserEntry>,
     gateway: &SessionBounds,
+    profiles: &mut Profiles,
     pool_names: &mut Vec<(Arc<str>, Place)>,
 ) -> Option<User> {
     let written = later.read(reading.document, reading.findings)?;
@@ -85,17 +99,57 @@ fn user(
     if limits.burst.is_some() && !limits.has_rate() {
         reading.complain(node, &["limits", "burst"], "expected \"requests_per_second\" beside it");
     }
+    let profiles = profiles.named(reading, node, written.profiles);
     let bounds_at = reading.document.below(node, &["sessions"]);
     Some(User {
         name: written.name.0.into(),
         password,
         pools,
         default_pool,
+        profiles,
         clients,
         affinity: written.affinity.map(Into::into).unwrap_or_default(),
         sessions: sessions::bounds(reading, bounds_at, written.sessions, gateway),
         limits: limits.meant(),
     })
+}
+
+/// Whether the profiles that a user may use can find the user and its secret.
+fn read_back(
+    reading: &mut Reading<'_>,
+    node: NodeId,
+    user: &User,
+    everywhere: &[Arc<Profile>],
+    secrets: &mut HashMap<blake3::Hash, Place>,
+) {
+    let place = reading.place(node, &["password"]);
+    let profiles = user.profiles.as_deref().unwrap_or(everywhere);
+    let by_secret = profiles.iter().find(|profile| profile.user == Naming::Secret);
+    let Password::Plain(secret) = &user.password else {
+        if let Some(profile) = by_secret {
+            let message =
+                format!("the profile {} finds users by their secret, and this is a hash", profile.name);
+            match user.profiles.is_some() {
+                true => reading.findings.add(place, message),
+                false => reading.warnings.push(Finding::new(place, message)),
+            }
+        }
+        return;
+    };
+    if let Some(profile) = profiles.iter().find(|profile| profile.secret(secret.expose()) != secret.expose())
+    {
+        let message = format!("the profile {} would read a part of the secret as parameters", profile.name);
+        reading.findings.add(place.clone(), message);
+    }
+    if let Some(profile) = by_secret
+        && let Some(before) = secrets.insert(blake3::hash(secret.expose().as_bytes()), place.clone())
+    {
+        let message = format!(
+            "the profile {} finds users by their secret, and this one stands at {before} before",
+            profile.name
+        );
+        reading.findings.add(place, message);
+    }
 }
 
 /// The errors are sentences without the secret.

@@ -24,7 +24,7 @@ fn it_says_what_would_run_and_no_secret() {
     let source = ConfigSource {
         config: Some(folder.path().join("c.json")),
         pools: Some(folder.path().join("p.json")),
-        listen: Vec::new(),
+        ..ConfigSource::default()
     };
     let (config, _) = Config::load(&source).unwrap();
     let loaded = load_pools(&config).unwrap();

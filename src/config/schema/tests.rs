@@ -6,10 +6,16 @@ use crate::config::findings::Findings;
 use crate::config::locate::Document;
 use crate::config::read::read;
 
+const KINDS: [SchemaKind; 3] = [SchemaKind::Config, SchemaKind::Pools, SchemaKind::Profile];
+
 #[test]
 fn the_generated_files_are_current() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("pools");
-    let files = [(SchemaKind::Config, "config.schema.json"), (SchemaKind::Pools, "pools.schema.json")];
+    let files = [
+        (SchemaKind::Config, "config.schema.json"),
+        (SchemaKind::Pools, "pools.schema.json"),
+        (SchemaKind::Profile, "profile.schema.json"),
+    ];
     let stale = files.into_iter().filter(|(kind, name)| {
         let fresh = schema(*kind);
         let is_stale = std::fs::read_to_string(folder.join(name)).unwrap_or_default() != fresh;
@@ -28,7 +34,7 @@ fn parsed(kind: SchemaKind) -> Value {
 
 #[test]
 fn unknown_fields_are_refused_everywhere() {
-    for kind in [SchemaKind::Config, SchemaKind::Pools] {
+    for kind in KINDS {
         let schema = parsed(kind);
         let defs = schema["$defs"].as_object().unwrap();
         let objects = defs.values().chain([&schema]).filter(|def| def["type"] == "object");
@@ -43,7 +49,7 @@ fn unknown_fields_are_refused_everywhere() {
 
 #[test]
 fn every_field_is_described() {
-    for kind in [SchemaKind::Config, SchemaKind::Pools] {
+    for kind in KINDS {
         let schema = parsed(kind);
         for (name, def) in schema["$defs"].as_object().unwrap() {
             for (field, property) in def["properties"].as_object().into_iter().flatten() {
@@ -66,7 +72,7 @@ fn references_lead_somewhere() {
             _ => {}
         }
     }
-    for kind in [SchemaKind::Config, SchemaKind::Pools] {
+    for kind in KINDS {
         let schema = parsed(kind);
         walk(&schema, &schema);
     }

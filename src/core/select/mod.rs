@@ -8,7 +8,7 @@
 //! Must not know: where loads and health are kept, counters, clocks.
 //!
 //! An exit of weight w is dealt as the sum of powers of two that w is: it is
-//! in one [`Group`] for each bit of its weight, and whoever draws from the
+//! in one `Group` for each bit of its weight, and whoever draws from the
 //! groups in proportion to (members × 2^bit) draws by weight. So ten groups
 //! do for all weights, and in each of them all members are equal.
 

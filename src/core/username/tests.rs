@@ -70,19 +70,6 @@ fn a_typo_is_answered_with_the_nearest_key() {
 }
 
 #[test]
-fn the_longest_user_wins() {
-    let known = ["acme", "acme-pool", "a"];
-    let split = |username| split_user(username, |name| known.contains(&name));
-    assert_eq!(split("acme"), Some(("acme", "")));
-    assert_eq!(split("acme-pool-us"), Some(("acme-pool", "-us")));
-    assert_eq!(split("acme-session-x"), Some(("acme", "-session-x")));
-    assert_eq!(split("a-b"), Some(("a", "-b")));
-    assert_eq!(split("acmex"), None);
-    assert_eq!(split(""), None);
-    assert_eq!(split(&format!("acme-session-{}", "x".repeat(500))), None);
-}
-
-#[test]
 fn fields_say_the_same_as_the_username() {
     let mut fields = Parameters::default();
     fields.take_field("Session", UUID).unwrap();
@@ -140,6 +127,7 @@ prop_compose! {
             pool: pool.map(|name| NameRef::Folded(name.into())),
             exit: exit.map(|name| NameRef::Folded(name.into())),
             failover,
+            clamp: false,
             labels: labels.into_iter().map(|key| (key, label.as_str().into())).collect(),
         }
     }
@@ -155,7 +143,6 @@ proptest! {
     fn no_text_panics(tail in "\\PC{0,80}") {
         let _ = parse(&tail);
         let _ = parse(&format!("-session-{tail}"));
-        let _ = split_user(&tail, |name| name.len() % 2 == 0);
         let _ = Parameters::default().take_field("label", &tail);
     }
 
