@@ -35,6 +35,7 @@ mod birth;
 mod counts;
 mod day;
 mod demo_user;
+mod descriptors;
 mod listeners;
 mod probes;
 mod reload;
@@ -143,7 +144,10 @@ impl Gateway {
             .map_err(|error| StartError::Listen(format!("names cannot be resolved: {error}")))?;
         let shared = Arc::new(Shared {
             users: Arc::new(users),
-            connections: Connections::new(config.limits.connections, config.limits.connections_per_client),
+            connections: Connections::new(
+                descriptors::fitting(config.limits.connections),
+                config.limits.connections_per_client,
+            ),
             state: Arc::new(InForce::new(loaded.pools, exits.clone(), kept.switches.clone(), clock.now())),
             store: kept.store.clone(),
             dialer: Dialer::new(Arc::new(resolver)),

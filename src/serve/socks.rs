@@ -39,7 +39,7 @@ struct Asked {
 }
 
 /// Serves a client that has begun with SOCKS5.
-pub(super) async fn serve(shared: &Arc<Shared>, mut client: Client, since: Instant) {
+pub(super) async fn serve(shared: &Arc<Shared>, mut client: Box<Client>, since: Instant) {
     let deadline = since + shared.settings.timeouts.head;
     // Boxed: it is over before the tunnel begins.
     let asked = timeout_at(deadline, Box::pin(ask(shared, &mut client))).await;
@@ -123,7 +123,7 @@ async fn login(
     }
 }
 
-async fn tunnel(shared: &Arc<Shared>, mut client: Client, asked: Asked) -> Next {
+async fn tunnel(shared: &Arc<Shared>, mut client: Box<Client>, asked: Asked) -> Next {
     let mut record = Record::begin(Kind::Tunnel, client.address, &shared.instruments);
     let leaves = shared.drain.is_begun() || shared.drain.is_handed_over();
     // Whoever has sent bytes ahead for the target wants it to have them.
@@ -141,7 +141,7 @@ async fn tunnel(shared: &Arc<Shared>, mut client: Client, asked: Asked) -> Next 
         unless_left(&mut client.wire, at_end, pin!(way)).await
     };
     match found {
-        Some(Ok(way)) => connect::stand(shared, client.wire, way, record, granted).await,
+        Some(Ok(way)) => connect::stand(shared, client, way, record, granted).await,
         Some(Err(fault)) => {
             note(&mut record, &fault);
             let answer = socks5::replied(fault.code().socks_reply()).to_vec();
