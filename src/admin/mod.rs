@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -27,9 +27,10 @@ use crate::core::secret::Secret;
 use crate::drain::Drain;
 use crate::net::listen;
 use crate::net::wire::Wire;
-use crate::steer::Steering;
+use crate::steer::{Steering, wall};
 
 mod asks;
+mod cooldowns;
 mod events;
 mod exits;
 mod gate;
@@ -87,6 +88,7 @@ fn routes(desk: Arc<Desk>, gate: Gate) -> Router {
         .route("/v1/sessions/{key}", get(sessions::one).delete(sessions::end))
         .route("/v1/sessions/{key}/move", post(sessions::relocate))
         .route("/v1/sessions/{key}/extend", post(sessions::extend))
+        .route("/v1/cooldowns", get(cooldowns::list))
         .route("/v1/users", get(users::list))
         .route("/v1/events", get(events::stream))
         .fallback(problem::not_found)
@@ -125,11 +127,4 @@ async fn readyz(State(desk): State<Arc<Desk>>) -> (StatusCode, &'static str) {
     } else {
         (StatusCode::OK, "ready\n")
     }
-}
-
-/// An instant of the wall clock, in ms since the Unix epoch, as people write
-/// it (RFC 3339).
-fn wall(ms: u64) -> String {
-    let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(ms));
-    humantime::format_rfc3339_millis(at.unwrap_or(SystemTime::UNIX_EPOCH)).to_string()
 }

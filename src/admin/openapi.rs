@@ -12,7 +12,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
 use super::problem::Problem;
-use super::{events, exits, metrics, pools, sessions, users};
+use super::{cooldowns, events, exits, metrics, pools, sessions, users};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -25,7 +25,7 @@ use super::{events, exits, metrics, pools, sessions, users};
         pools::list, pools::reload,
         exits::list, exits::one, exits::act,
         sessions::list, sessions::one, sessions::end, sessions::relocate, sessions::extend,
-        users::list, events::stream, metrics::scrape,
+        cooldowns::list, users::list, events::stream, metrics::scrape,
     ),
     components(schemas(Problem)),
     modifiers(&Bearer),

@@ -11,7 +11,7 @@ use tracing::Instrument;
 
 use super::client::{Client, Next, Request, fail, note};
 use super::intake::{self, Intake, Linger};
-use super::{Door, Shared, connect, forward, travel};
+use super::{Door, Shared, connect, forward, inband, travel};
 use crate::core::code::Code;
 use crate::core::fault::Fault;
 use crate::http1::answer::{self, FaultContext};
@@ -104,6 +104,9 @@ async fn request(shared: &Arc<Shared>, door: &Door, client: Client, head: Reques
         // target comes after the credential (SPEC §2).
         Err(fault) if matches!(fault.code(), Code::NotAProxyRequest | Code::BadRequest) => {
             Box::pin(fail(shared, client, request, fault)).await
+        }
+        Ok(destination) if inband::is_asked(&destination) => {
+            Box::pin(inband::ask(shared, door, client, request)).await
         }
         _ if kind == Kind::Tunnel => connect::connect(shared, door, client, request).await,
         _ => forward::forward(shared, door, client, request).await,

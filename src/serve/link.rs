@@ -91,7 +91,13 @@ async fn free(shared: &Shared, wish: &Wish, purpose: Purpose) -> Result<Link, Fa
     let mut tried = Vec::new();
     let mut last = None;
     for _ in 0..pool.pool.attempts {
-        let ask = Unpinned { user: &wish.ask.user, filter: &wish.ask.filter, exit: named, not: &tried };
+        let ask = Unpinned {
+            user: &wish.ask.user,
+            filter: &wish.ask.filter,
+            exit: named,
+            not: &tried,
+            target: Some(wish.judged.target()),
+        };
         let pick = match pool.rotate(&ask, shared.clock.now(), &mut rand::rng()) {
             Ok(pick) => pick,
             Err(none) => return Err(last.filter(|_| none.all_tried()).unwrap_or_else(|| none.into())),
@@ -121,7 +127,7 @@ async fn pinned(
     purpose: Purpose,
     kept: &mut Kept,
 ) -> Result<Link, Fault> {
-    let mut route = Route::new(shared, wish, session).ok_or_else(replaced)?;
+    let mut route = Route::new(shared, wish.bid(), session).ok_or_else(replaced)?;
     let mut leg = route.first().await?;
     // Boxed: all but the straight way. Requests that go it make no room for
     // the others.
@@ -219,7 +225,7 @@ pub(super) async fn move_away(shared: &Shared, wish: &Wish, link: &Link, failure
     let (Some(session), Some(down)) = (&wish.ask.session, failure.down()) else { return };
     let Some(claim) = shared.store.look(session.key) else { return };
     if link.pinned.as_ref().is_some_and(|pinned| pinned.pin.version == claim.pin.version)
-        && let Some(mut route) = Route::new(shared, wish, session)
+        && let Some(mut route) = Route::new(shared, wish.bid(), session)
     {
         route.refresh();
         let _told_by_the_next = route.fail_over(&claim, down).await;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::take::{Taken, adopt};
-use super::wish::Wish;
+use super::wish::Bid;
 use super::{Shared, seat};
 use crate::core::ask::AskedSession;
 use crate::core::code::Code;
@@ -28,7 +28,7 @@ mod take;
 /// A session on its way to an exit, during one request.
 pub(super) struct Route<'a> {
     shared: &'a Shared,
-    wish: &'a Wish,
+    bid: Bid<'a>,
     session: &'a AskedSession,
     pool: Arc<LivePool>,
     /// What may be done yet.
@@ -46,17 +46,17 @@ pub(super) struct Leg {
 
 impl<'a> Route<'a> {
     /// `None`: the pool is gone.
-    pub(super) fn new(shared: &'a Shared, wish: &'a Wish, session: &'a AskedSession) -> Option<Self> {
-        let pool = wish.snapshot.pool(&wish.ask.pool.name)?.clone();
-        let course = Course::new(pool.pool.attempts, wish.ask.failover, wish.ask.exit.is_some());
-        Some(Self { shared, wish, session, pool, course, tried: Vec::new() })
+    pub(super) fn new(shared: &'a Shared, bid: Bid<'a>, session: &'a AskedSession) -> Option<Self> {
+        let pool = bid.snapshot.pool(&bid.ask.pool.name)?.clone();
+        let course = Course::new(pool.pool.attempts, bid.ask.failover, bid.ask.exit.is_some());
+        Some(Self { shared, bid, session, pool, course, tried: Vec::new() })
     }
 
     /// From now on by the pools that are in force now. Those that the request
     /// began with may not know the exit that another request, which began
     /// later, has moved the session to: by them it would be gone.
     pub(super) fn refresh(&mut self) {
-        if let Some(pool) = self.shared.state.snapshot().pool(&self.wish.ask.pool.name) {
+        if let Some(pool) = self.shared.state.snapshot().pool(&self.bid.ask.pool.name) {
             self.pool = pool.clone();
         }
     }
@@ -68,7 +68,7 @@ impl<'a> Route<'a> {
 
     /// The session's pin: the live one, or a new one.
     pub(super) async fn first(&self) -> Result<Leg, Fault> {
-        match &self.wish.held {
+        match self.bid.held {
             Some(claim) => Ok(Leg { claim: claim.clone(), pick: None }),
             None => self.claim().await,
         }
@@ -90,7 +90,7 @@ impl<'a> Route<'a> {
     /// Proposes a pin and lets the store decide who wins.
     async fn claim(&self) -> Result<Leg, Fault> {
         let ask = NewPin {
-            exit: self.wish.ask.exit.as_ref().map(|exit| &*exit.name.id),
+            exit: self.bid.ask.exit.as_ref().map(|exit| &*exit.name.id),
             ttl: self.session.ttl,
             ..self.new_pin(&self.tried)
         };
@@ -121,7 +121,7 @@ impl<'a> Route<'a> {
             },
         };
         let key = self.session.key;
-        let seat = match seat::take(self.shared, &self.wish.admission, key).await? {
+        let seat = match seat::take(self.shared, self.bid.admission, key).await? {
             Ok(seat) => seat,
             Err(claim) => return Ok(Leg { claim, pick: None }),
         };
@@ -298,18 +298,19 @@ impl<'a> Route<'a> {
     fn new_pin<'n>(&'n self, not: &'n [ExitName]) -> NewPin<'n> {
         NewPin {
             key: self.session.key,
-            filter: &self.wish.ask.filter,
+            filter: &self.bid.ask.filter,
             exit: None,
             ttl: self.session.ttl,
             not,
             address: None,
             siblings_only: false,
+            target: self.bid.target,
         }
     }
 
     fn proposal(&self, pick: &Pick) -> Pin {
         let now = self.now();
-        let ask = &self.wish.ask;
+        let ask = self.bid.ask;
         Pin {
             user: ask.user.clone(),
             session: self.session.id.clone(),

@@ -8,9 +8,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{Door, Shared, seat};
+use super::{Door, Shared, inband, seat};
 use crate::admit::limits::tab::Admission;
 use crate::admit::tokens::Grant;
+use crate::admit::users::Caller;
 use crate::core::ask::{Ask, AtHand, ask, judge};
 use crate::core::code::Code;
 use crate::core::fault::Fault;
@@ -39,21 +40,48 @@ pub(super) struct Wish {
     pub(super) admission: Admission,
 }
 
-/// Judges a request.
+/// What a session is pinned by.
+#[derive(Clone, Copy)]
+pub(super) struct Bid<'a> {
+    /// What is asked for.
+    pub(super) ask: &'a Ask,
+    /// The pools that were in force when it was asked.
+    pub(super) snapshot: &'a Snapshot,
+    /// The session's live pin, where there is one.
+    pub(super) held: Option<&'a Claim>,
+    /// What it takes up of its user's limits.
+    pub(super) admission: &'a Admission,
+    /// Where its first request goes, where that is known.
+    pub(super) target: Option<&'a Target>,
+}
+
+impl Wish {
+    /// As far as a pin is concerned.
+    pub(super) fn bid(&self) -> Bid<'_> {
+        let Self { ask, snapshot, judged, held, admission } = self;
+        Bid { ask, snapshot, held: held.as_ref(), admission, target: Some(judged.target()) }
+    }
+}
+
+/// A proven caller and what its parameters say, before any pool is asked.
+pub(super) struct Said {
+    pub(super) caller: Caller,
+    /// Of username, fields and token together.
+    pub(super) parameters: Parameters,
+}
+
+/// Proves the caller and reads its parameters.
 ///
 /// # Errors
-/// The first thing that is wrong, in the contract's order.
-pub(super) async fn wish(
+/// 407, 403 `client_forbidden`, then 400.
+pub(super) async fn said(
     shared: &Shared,
-    door: &Door,
-    head: &RequestHead,
+    fields: &Fields,
     client: SocketAddr,
     record: &mut Record,
-) -> Result<Wish, Fault> {
-    let fields = head.fields();
+) -> Result<Said, Fault> {
     let caller = shared.users.prove(credential(fields), client.ip()).await?;
     record.user = Some(caller.account.name.clone());
-
     let said = parse(&caller.tail).map_err(|error| error.fault)?;
     let said = said.join(from_fields(fields)?)?;
     let mut parameters = match &caller.grant {
@@ -68,7 +96,21 @@ pub(super) async fn wish(
     if let (None, Some(grant)) = (parameters.ttl, &caller.grant) {
         parameters.ttl = grant.fixed.ttl;
     }
+    Ok(Said { caller, parameters })
+}
 
+/// Judges a request.
+///
+/// # Errors
+/// The first thing that is wrong, in the contract's order.
+pub(super) async fn wish(
+    shared: &Shared,
+    door: &Door,
+    head: &RequestHead,
+    client: SocketAddr,
+    record: &mut Record,
+) -> Result<Wish, Fault> {
+    let Said { caller, parameters } = said(shared, head.fields(), client, record).await?;
     let snapshot = shared.state.snapshot();
     let target = head.destination().and_then(|destination| match destination {
         Destination::Connect { authority } => Target::parse(authority),
@@ -99,6 +141,7 @@ pub(super) async fn wish(
     }
     let target = target?;
     record.target = Some(target.to_string());
+    inband::refuse_other_ports(&target)?;
     if shared.settings.via.as_ref().is_some_and(|name| came_back(head, name)) {
         let detail = "the request has come through this gateway before: an exit leads back to it";
         return Err(Fault::new(Code::LoopDetected, detail));
@@ -117,7 +160,7 @@ fn credential(fields: &Fields) -> Option<&[u8]> {
     }
 }
 
-fn from_fields(fields: &Fields) -> Result<Parameters, Fault> {
+pub(super) fn from_fields(fields: &Fields) -> Result<Parameters, Fault> {
     let mut parameters = Parameters::default();
     for field in fields.iter() {
         let Some(name) = field.name().get(..9).filter(|start| start.eq_ignore_ascii_case("moorgate-")) else {
@@ -133,7 +176,7 @@ fn from_fields(fields: &Fields) -> Result<Parameters, Fault> {
 
 /// What a token fixes: a request may say the same, or nothing. A ttl is for
 /// the sessions that there are.
-fn from_grant(grant: &Grant, said: &Parameters) -> Parameters {
+pub(super) fn from_grant(grant: &Grant, said: &Parameters) -> Parameters {
     let fixed = &grant.fixed;
     let session = fixed.session.clone();
     let has_session = session.is_some() || said.session.is_some();
@@ -159,7 +202,7 @@ fn check_exit(ask: &Ask, held: Option<&Claim>) -> Result<(), Fault> {
     }
 }
 
-fn check_room(shared: &Shared) -> Result<(), Fault> {
+pub(super) fn check_room(shared: &Shared) -> Result<(), Fault> {
     let most = shared.settings.sessions;
     if most > 0 && shared.store.len() >= most as usize {
         let detail = "the gateway holds as many sessions as it may: end some, or wait for some to end";

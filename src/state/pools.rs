@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use rand::Rng;
 
+use super::cooling::{Cool, Cooled, Cooling};
 use super::exits::{Attempt, ConnectionGuard, ExitState};
 use super::hold::Holds;
 use super::lanes::{Lane, Lanes, Matching, Need};
@@ -23,7 +24,9 @@ use crate::core::pool::Pool;
 use crate::core::prefix::Addresses;
 use crate::core::select;
 use crate::core::session::{Filter, SessionKey, UserName};
+use crate::core::target::Target;
 use crate::core::time::{Timestamp, Ttl};
+use crate::observe::instruments::Reports;
 
 /// A pool in force with the live state of its exits.
 pub struct LivePool {
@@ -33,6 +36,7 @@ pub struct LivePool {
     pub(super) exits: Vec<Arc<ExitState>>,
     lanes: Arc<Lanes>,
     holds: Arc<Holds>,
+    cooling: Arc<Cooling>,
     siblings: OnceLock<Siblings>,
 }
 
@@ -74,6 +78,8 @@ pub struct Unpinned<'a> {
     pub exit: Option<&'a str>,
     /// Exits that have failed for this request.
     pub not: &'a [ExitName],
+    /// Where it goes: exits that are kept from there are left out.
+    pub target: Option<&'a Target>,
 }
 
 /// A pin to be made, or to be moved.
@@ -93,6 +99,9 @@ pub struct NewPin<'a> {
     pub address: Option<IpAddr>,
     /// A sibling or none (`failover` is `address`).
     pub siblings_only: bool,
+    /// Where its first request goes: exits that are kept from there are left
+    /// out.
+    pub target: Option<&'a Target>,
 }
 
 impl LivePool {
@@ -121,7 +130,8 @@ impl LivePool {
             Some(same) => (same.lanes.clone(), same.holds.clone()),
             None => (Arc::new(Lanes::new(&pool)), Arc::default()),
         };
-        Self { pool, exits, lanes, holds, siblings: OnceLock::new() }
+        let cooling = before.map(|before| before.cooling.clone()).unwrap_or_default();
+        Self { pool, exits, lanes, holds, cooling, siblings: OnceLock::new() }
     }
 
     /// Makes what the first request would have to wait for.
@@ -132,7 +142,8 @@ impl LivePool {
 
     /// An exit for a request without a session.
     pub fn rotate(&self, ask: &Unpinned<'_>, now: Timestamp, rng: &mut impl Rng) -> Result<Pick, NoExit> {
-        let sight = Sight::new(self, Need::Request, ask.not, now);
+        let cool = self.cool(ask.target, ask.exit, now);
+        let sight = Sight::new(self, Need::Request, ask.not, cool, now);
         if let Some(id) = ask.exit {
             let taken = self.named(id, ask.filter).and_then(|place| sight.take_active(place, rng));
             return taken.ok_or_else(|| sight.survey_named(id, ask.filter));
@@ -163,7 +174,9 @@ impl LivePool {
         how: impl FnOnce(&Arc<Lane>, &Choice<'_>, &mut R) -> Option<Pick>,
     ) -> Result<Pick, NoExit> {
         let matching: Arc<Matching> = self.lanes.matching(filter, sight.now);
-        let lane = self.lanes.lane(&matching, sight.need, rng);
+        let common = self.lanes.lane(&matching, sight.need, rng);
+        let own = sight.cool.as_ref().map(|cool| self.cooling.lane(cool, common));
+        let lane = own.as_ref().unwrap_or(common);
         lane.wake(sight.now);
         let choice = Choice { sight, lane };
         how(lane, &choice, rng).ok_or_else(|| sight.survey_lane(&matching, lane, filter))
@@ -171,7 +184,8 @@ impl LivePool {
 
     /// An exit for a new pin, or for one that moves; with its room.
     pub fn place(&self, ask: &NewPin<'_>, now: Timestamp, rng: &mut impl Rng) -> Result<Pick, NoExit> {
-        let sight = Sight::new(self, Need::Session(ask.ttl), ask.not, now);
+        let cool = self.cool(ask.target, ask.exit, now);
+        let sight = Sight::new(self, Need::Session(ask.ttl), ask.not, cool, now);
         if let Some(id) = ask.exit {
             let taken = self.named(id, ask.filter).and_then(|place| sight.take_active(place, rng));
             return taken.ok_or_else(|| sight.survey_named(id, ask.filter));
@@ -187,6 +201,56 @@ impl LivePool {
         self.choose(&sight, ask.filter, rng, |lane, choice, rng| {
             select::place(&lane.deck, how, ask.key, choice, rng)
         })
+    }
+
+    /// What is kept from the target. An exit that the client names is its own
+    /// choice.
+    fn cool(&self, target: Option<&Target>, named: Option<&str>, now: Timestamp) -> Option<Arc<Cool>> {
+        target.filter(|_| named.is_none()).and_then(|target| self.cooling.of(|| Some(target.site()), now))
+    }
+
+    /// From now on the exit of this id is kept from the target's site for the
+    /// pool's `cooldown`; of a prefix only that address, of a template
+    /// nothing, for its next session leaves by another address anyhow. Until
+    /// when; `None`: nothing is kept from anywhere.
+    pub fn report(&self, id: &str, variant: &Variant, target: &Target, now: Timestamp) -> Option<Timestamp> {
+        let (exit, _) = self.exit(id).filter(|_| !self.pool.cooldown.is_zero())?;
+        let address = match &exit.via {
+            Via::Prefix(_) => Some(variant.address()?),
+            via if via.is_template() => return None,
+            _ => None,
+        };
+        let until = now.plus(self.pool.cooldown);
+        self.cooling.report(&target.site(), &exit.name.id, address, until, now);
+        Some(until)
+    }
+
+    /// Whether a variant of an exit is not kept from the target.
+    pub fn is_good(&self, variant: &Variant, target: &Target, now: Timestamp) -> bool {
+        let Some(address) = variant.address() else { return true };
+        let cool = self.cooling.of(|| Some(target.site()), now);
+        cool.is_none_or(|cool| !cool.has_address(address, now))
+    }
+
+    /// The values of a label that its exits have, as compared; at most so
+    /// many.
+    pub fn label_values(&self, key: &str, most: usize) -> Vec<Box<str>> {
+        self.lanes.labels().values(key, most)
+    }
+
+    /// What clients have reported of its exits, for counting.
+    pub(crate) fn reports(&self) -> &Reports {
+        &self.cooling.reports
+    }
+
+    /// All that is kept from somewhere.
+    pub fn cooled(&self, now: Timestamp) -> Vec<Cooled> {
+        self.cooling.list(now)
+    }
+
+    /// The exit of this id is kept from nowhere any more.
+    pub fn forget_reports(&self, id: &str) {
+        self.cooling.forget(id);
     }
 
     /// A sibling: an exit that has this address, the one with the fewest pins

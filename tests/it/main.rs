@@ -39,6 +39,7 @@ mod grammar;
 mod greedy;
 mod harness;
 mod hop_by_hop;
+mod inband;
 mod injection;
 mod instruments;
 mod limits;
@@ -52,6 +53,7 @@ mod probes;
 mod rebinding;
 mod refused;
 mod reload;
+mod reports;
 mod resources;
 mod rotation;
 #[path = "../vectors/rows.rs"]
