@@ -5,6 +5,7 @@
 
 pub(crate) mod limits;
 pub(crate) mod password;
+mod recent;
 pub(crate) mod throttle;
 pub(crate) mod tokens;
 pub(crate) mod users;

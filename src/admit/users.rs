@@ -4,9 +4,11 @@
 //! 6750), who is let in.
 //! Must not know: what a caller asks for.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -18,6 +20,7 @@ use ipnet::IpNet;
 use super::limits::tab::{InUse, Tab};
 use super::limits::tabs::Tabs;
 use super::password::{Cost, Standing, Stored, Verifier};
+use super::recent::Recent;
 use super::throttle::Throttle;
 use super::tokens::{Grant, Tokens, is_token};
 use crate::clock::Clock;
@@ -55,9 +58,17 @@ struct User {
 /// Every account in force: a snapshot.
 #[derive(Default)]
 struct Accounts {
-    by_name: HashMap<UserName, User>,
+    /// No other snapshot of this process has it.
+    epoch: u64,
+    by_name: HashMap<UserName, Arc<User>>,
     cost: Cost,
     tokens: Option<Arc<Tokens>>,
+}
+
+thread_local! {
+    /// The Basic credentials that were right of late: whose they are, and what
+    /// follows the user's name.
+    static RIGHT: RefCell<Recent<(Arc<User>, Arc<str>)>> = RefCell::new(Recent::new());
 }
 
 /// Proves callers.
@@ -86,7 +97,7 @@ pub(crate) struct Caller {
     /// Whose credential it was.
     pub(crate) account: Arc<Account>,
     /// What followed the user's name in the username: its parameters.
-    pub(crate) tail: Box<str>,
+    pub(crate) tail: Arc<str>,
     /// What its user uses.
     pub(crate) tab: Arc<Tab>,
     /// What its token grants, where it has one.
@@ -120,14 +131,16 @@ impl Users {
             tab: self.tabs.of(&entry.account.name),
         };
         let by_name: HashMap<_, _> =
-            entries.iter().map(|entry| (entry.account.name.clone(), user(entry))).collect();
-        let cost = Cost::of(by_name.values().map(|user| &user.secret));
+            entries.iter().map(|entry| (entry.account.name.clone(), Arc::new(user(entry)))).collect();
+        let cost = Cost::of(by_name.values().map(|user: &Arc<User>| &user.secret));
         let tokens = tokens.map(|config| match &before.tokens {
             Some(known) if *known.config() == **config => known.clone(),
             _ => Arc::new(Tokens::new(config.clone())),
         });
         let any_user = tokens.as_ref().is_some_and(|tokens| tokens.config().any_user);
-        self.accounts.store(Arc::new(Accounts { by_name, cost, tokens }));
+        static EPOCH: AtomicU64 = AtomicU64::new(1);
+        let epoch = EPOCH.fetch_add(1, Relaxed);
+        self.accounts.store(Arc::new(Accounts { epoch, by_name, cost, tokens }));
         let limits = entries.iter().map(|entry| (&entry.account.name, entry.limits));
         self.tabs.configure(limits, any_user);
     }
@@ -142,6 +155,16 @@ impl Users {
             let detail = "send the user and its secret as Basic credentials in Proxy-Authorization";
             return Err(Fault::new(Code::AuthRequired, detail));
         };
+        let epoch = self.accounts.load().epoch;
+        if let Some((user, tail)) = RIGHT.with_borrow(|right| right.recall(epoch, field)) {
+            return user.admit(tail, client);
+        }
+        Box::pin(self.prove_anew(field, client)).await
+    }
+
+    /// (Boxed by its only caller: requests whose credential is known make no
+    /// room for it.)
+    async fn prove_anew(&self, field: &[u8], client: IpAddr) -> Result<Caller, Fault> {
         let accounts = self.accounts.load_full();
         match Credential::read(field) {
             None => Err(self.wrong(client)),
@@ -151,7 +174,13 @@ impl Users {
                 caller.unwrap_or_else(|| Err(self.wrong(client)))
             }
             Some(Credential::Basic { username, secret }) => {
-                self.prove_basic(&accounts, &username, &secret, client).await
+                let caller = self.prove_basic(&accounts, &username, &secret, client).await?;
+                // A token's end is looked at each time.
+                if let (None, Some(user)) = (&caller.grant, accounts.by_name.get(&caller.account.name)) {
+                    let known = (user.clone(), caller.tail.clone());
+                    RIGHT.with_borrow_mut(|right| right.remember(accounts.epoch, field, known));
+                }
+                Ok(caller)
             }
         }
     }
@@ -184,7 +213,7 @@ impl Users {
         let verified = self.verifier.verify(stored, secret.expose(), &accounts.cost, standing).await;
         let Ok(right) = verified else { return Err(no_turn()) };
         match found {
-            Some((user, tail)) if right => user.admit(tail, client),
+            Some((user, tail)) if right => user.admit(tail.into(), client),
             _ => Err(self.wrong(client)),
         }
     }
@@ -203,7 +232,7 @@ impl Users {
         client: IpAddr,
     ) -> Option<Result<Caller, Fault>> {
         let caller = match accounts.by_name.get(&grant.user) {
-            Some(user) => user.admit(tail, client),
+            Some(user) => user.admit(tail.into(), client),
             None if accounts.tokens.as_ref()?.config().any_user => Ok(Caller {
                 account: Arc::new(guest(&grant.user)),
                 tail: tail.into(),
@@ -245,7 +274,7 @@ impl Users {
     pub(crate) fn usage(&self) -> Vec<Used> {
         let accounts = self.accounts.load();
         let used = |(name, in_use)| {
-            let account = accounts.by_name.get(&name).map(|user: &User| user.account.clone());
+            let account = accounts.by_name.get(&name).map(|user| user.account.clone());
             Used { name, account, in_use }
         };
         let mut all: Vec<_> = self.tabs.in_use(self.clock.now()).into_iter().map(used).collect();
@@ -272,13 +301,13 @@ fn no_turn() -> Fault {
 }
 
 impl User {
-    fn admit(&self, tail: &str, client: IpAddr) -> Result<Caller, Fault> {
+    fn admit(&self, tail: Arc<str>, client: IpAddr) -> Result<Caller, Fault> {
         let client = client.to_canonical();
         if !self.clients.is_empty() && !self.clients.iter().any(|net| net.contains(&client)) {
             let detail = format!("{client} is not among the client addresses of this user");
             return Err(Fault::new(Code::ClientForbidden, detail));
         }
-        Ok(Caller { account: self.account.clone(), tail: tail.into(), tab: self.tab.clone(), grant: None })
+        Ok(Caller { account: self.account.clone(), tail, tab: self.tab.clone(), grant: None })
     }
 }
 

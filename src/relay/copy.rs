@@ -182,6 +182,9 @@ impl<G: Guide> Pump<G> {
                 Stage::Over => return Poll::Ready(Ok(())),
             }
         }
+        // What waits in the pipe at this point waits for a turn, not for the
+        // sink; whoever asks would take the sink for slow.
+        ready!(self.deliver(cx, to, gauge)).map_err(Broken::Sink)?;
         cx.waker().wake_by_ref();
         Poll::Pending
     }

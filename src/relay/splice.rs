@@ -33,8 +33,10 @@ const MOST: usize = 256;
 /// end, at most.
 const DESCRIPTORS: u64 = 16;
 
-/// Pipes that are kept while nobody needs them.
-const MOST_SPARE: usize = 64;
+/// Pipes that are kept while nobody needs them: for as many busy tunnels, half
+/// as many if both their directions are. An empty one holds two descriptors
+/// and no page.
+const MOST_SPARE: usize = 128;
 
 static SPARE: Mutex<Vec<Pipe>> = Mutex::new(Vec::new());
 static OPEN: AtomicUsize = AtomicUsize::new(0);

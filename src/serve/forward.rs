@@ -28,41 +28,52 @@ use crate::http1::head::Destination;
 use crate::relay::meter::Meter;
 
 /// Serves a plain request.
-pub(super) async fn forward(
-    shared: &Arc<Shared>,
+pub(super) async fn forward(shared: &Arc<Shared>, door: &Door, client: Client, request: Request) -> Next {
+    // Boxed, as all that is rare is: no other request makes room for it.
+    let turn = match begin(shared, door, client, request).await {
+        Ok(turn) => turn,
+        Err(No::Fault(client, request, fault)) => {
+            return Box::pin(fail(shared, client, request, fault)).await;
+        }
+        Err(No::Mirror(client, request)) => return Box::pin(mirror(shared, client, request)).await,
+        Err(No::Left(request)) => return left(request),
+    };
+    turn.run().await
+}
+
+/// Why a request gets no exchange.
+enum No {
+    /// It is refused, or no exit takes it.
+    Fault(Client, Request, Fault),
+    /// It is for this gateway to answer (Max-Forwards).
+    Mirror(Client, Request),
+    /// Its client has left.
+    Left(Request),
+}
+
+/// Judges a request and finds a way out for it.
+async fn begin<'a>(
+    shared: &'a Arc<Shared>,
     door: &Door,
     mut client: Client,
     mut request: Request,
-) -> Next {
-    let judged = wish(shared, door, &request.head, client.address, &mut request.record).await;
-    let wish = match judged {
+) -> Result<Box<Turn<'a>>, No> {
+    let wish = match wish(shared, door, &request.head, client.address, &mut request.record).await {
         Ok(wish) => wish,
-        Err(fault) => return Box::pin(fail(shared, client, request, fault)).await,
+        Err(fault) => return Err(No::Fault(client, request, fault)),
     };
     if request.asked.max_forwards == Some(0) {
-        return Box::pin(mirror(shared, client, request)).await;
+        return Err(No::Mirror(client, request));
     }
     let at_end = presence::at_end(&request.asked, &client.wire);
     let found = {
         let open = link::open(shared, &wish, Purpose::Plain, &mut client.kept, &mut request.record);
         unless_left(&mut client.wire, at_end, pin!(open)).await
     };
-    let link = match found {
-        Some(Ok(link)) => link,
-        Some(Err(fault)) => return Box::pin(fail(shared, client, request, fault)).await,
-        None => return left(request),
-    };
-    let head = onward(shared, &request, &link);
-    let response = wish.ask.pool.timeouts.response;
-    let Client { wire, address, at, kept } = client;
-    let exchange = Exchange::new(shared, &request, wire, link, head, response);
-    let meter = Meter::new(&wish.admission.allowance()).telling(exchange.link.flows(shared));
-    let mut turn = Turn { shared, address, at, kept, request, wish, exchange, meter };
-    let answered = turn.wish.admission.unless_cut(turn.exchange.answer(&mut turn.meter)).await;
-    match answered.unwrap_or_else(|cut| Err(cut_off(shared, cut))) {
-        Ok(answer) => turn.pass_on(answer).await,
-        // Boxed, as all that is rare is: no other request makes room for it.
-        Err(stopped) => Box::pin(turn.stop(stopped)).await,
+    match found {
+        Some(Ok(link)) => Ok(Turn::new(shared, client, request, wish, link)),
+        Some(Err(fault)) => Err(No::Fault(client, request, fault)),
+        None => Err(No::Left(request)),
     }
 }
 
@@ -129,13 +140,61 @@ fn refusal(link: &Link, status: u16) -> Option<(Blame, Fault)> {
     }
 }
 
-impl Turn<'_> {
+/// What becomes of the client's connection once its answer is passed on.
+enum Passed {
+    /// As the answer, and what was left of the request, allow.
+    On {
+        /// The answer leaves it open.
+        persists: bool,
+        /// The upstream connection may serve another request.
+        keeps: bool,
+    },
+    /// It got a part of an answer, and that shows: it is closed.
+    Part,
+    /// It is broken.
+    Done,
+    /// It becomes a tunnel, once this is said.
+    Switch(Vec<u8>),
+    /// It gets another answer.
+    Stop(Stopped),
+}
+
+impl<'a> Turn<'a> {
+    fn new(shared: &'a Shared, client: Client, request: Request, wish: Wish, link: Link) -> Box<Self> {
+        let head = onward(shared, &request, &link);
+        let response = wish.ask.pool.timeouts.response;
+        let Client { wire, address, at, kept } = client;
+        let exchange = Exchange::new(shared, &request, wire, link, head, response);
+        let meter = Meter::new(&wish.admission.allowance()).telling(exchange.link.flows(shared));
+        Box::new(Self { shared, address, at, kept, request, wish, exchange, meter })
+    }
+
+    /// To the end of its answer. (What is moved from step to step of an async
+    /// function takes up room in each; so it stays where it is.)
+    async fn run(mut self: Box<Self>) -> Next {
+        let answered = {
+            let Self { wish, exchange, meter, .. } = &mut *self;
+            wish.admission.unless_cut(|| exchange.answer(meter)).await
+        };
+        let passed = match answered.unwrap_or_else(|cut| Err(cut_off(self.shared, cut))) {
+            Ok(answer) => self.pass_on(answer).await,
+            Err(stopped) => Passed::Stop(stopped),
+        };
+        match passed {
+            Passed::On { persists, keeps } => self.leave(persists, keeps),
+            Passed::Part => Next::Part(self.exchange.part().0, Vec::new(), Linger::SHORT),
+            Passed::Done => Next::Done,
+            Passed::Switch(out) => Box::pin(self.switch(out)).await,
+            Passed::Stop(stopped) => Box::pin(self.stop(stopped)).await,
+        }
+    }
+
     /// There is an answer: the client gets it, unless it is not the target's
     /// to give.
-    async fn pass_on(mut self, answer: Answer) -> Next {
+    async fn pass_on(&mut self, answer: Answer) -> Passed {
         self.request.record.answered();
         if let Some((blame, fault)) = refusal(&self.exchange.link, answer.head.status()) {
-            return Box::pin(self.stop(Stopped { fault, blame, answerable: true })).await;
+            return Passed::Stop(Stopped { fault, blame, answerable: true });
         }
         self.exchange.link.succeeded(self.shared);
         let news = self.exchange.link.news(self.shared).await;
@@ -153,13 +212,15 @@ impl Turn<'_> {
             announce::with(self.shared, &self.exchange.link, news, |announce| {
                 rewrite::switching(&mut out, &answer.head, &Back { announce, ..back });
             });
-            return Box::pin(self.switch(out)).await;
+            return Passed::Switch(out);
         }
         let sent = announce::with(self.shared, &self.exchange.link, news, |announce| {
             rewrite::response(&mut out, &answer.head, answer.body, &Back { announce, ..back })
         });
-        let body = self.exchange.body(out, &answer, sent.decode, &mut self.meter);
-        let whole = self.wish.admission.unless_cut(body).await;
+        let whole = {
+            let Self { wish, exchange, meter, .. } = self;
+            wish.admission.unless_cut(|| exchange.body(out, &answer, sent.decode, meter)).await
+        };
         self.count();
         if let Err(end) = whole.unwrap_or_else(|cut| Err(cut.word())) {
             self.request.record.end = Some(end);
@@ -167,26 +228,31 @@ impl Turn<'_> {
             // framing tells, what came of it is not taken back by a reset.
             let framed = !sent.decode && answer.body != BodyKind::UntilClose;
             if framed && end == BROKE_OFF {
-                return Next::Part(self.exchange.part().0, Vec::new(), Linger::SHORT);
+                return Passed::Part;
             }
             self.exchange.client.reset();
-            return Next::Done;
+            return Passed::Done;
         }
+        let keeps = answer.persists && answer.body != BodyKind::UntilClose;
+        Passed::On { persists: sent.persists, keeps }
+    }
+
+    /// The answer is passed on.
+    fn leave(mut self: Box<Self>, persists: bool, keeps: bool) -> Next {
         let sent_all = self.exchange.sent_all();
         let (wire, link, clean) = self.exchange.part();
-        if answer.persists && sent_all && clean && answer.body != BodyKind::UntilClose {
+        if keeps && sent_all && clean {
             self.kept.put(link);
         }
-        if sent.persists && sent_all {
+        if persists && sent_all {
             Next::Request(Client { wire, address: self.address, at: self.at, kept: self.kept })
         } else {
-            let linger = if sent_all { Linger::SHORT } else { Linger::UPLOAD };
-            Next::Part(wire, Vec::new(), linger)
+            Next::Part(wire, Vec::new(), if sent_all { Linger::SHORT } else { Linger::UPLOAD })
         }
     }
 
     /// The connection becomes a tunnel.
-    async fn switch(mut self, out: Vec<u8>) -> Next {
+    async fn switch(mut self: Box<Self>, out: Vec<u8>) -> Next {
         if !say(&mut self.exchange.client, &out, self.shared).await {
             self.request.record.end = Some("client_gone");
             return Next::Done;
@@ -196,7 +262,7 @@ impl Turn<'_> {
     }
 
     /// No answer that can be passed on.
-    async fn stop(mut self, stopped: Stopped) -> Next {
+    async fn stop(mut self: Box<Self>, stopped: Stopped) -> Next {
         self.count();
         let sent_all = self.exchange.sent_all();
         let mut out = self.exchange.owed();

@@ -137,7 +137,7 @@ async fn pinned(
         if pick.is_none()
             && let Some(change) = route.readdressed(&claim)
         {
-            leg = route.leave_address(&claim, change).await?;
+            leg = Box::pin(route.leave_address(&claim, change)).await?;
             continue;
         }
         let reusable = pick.is_none() && purpose == Purpose::Plain;

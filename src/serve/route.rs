@@ -70,7 +70,7 @@ impl<'a> Route<'a> {
     pub(super) async fn first(&self) -> Result<Leg, Fault> {
         match self.bid.held {
             Some(claim) => Ok(Leg { claim: claim.clone(), pick: None }),
-            None => self.claim().await,
+            None => Box::pin(self.claim()).await,
         }
     }
 
@@ -78,7 +78,7 @@ impl<'a> Route<'a> {
     pub(super) async fn again(&self) -> Result<Leg, Fault> {
         match self.shared.store.look(self.session.key) {
             Some(claim) => Ok(Leg { claim, pick: None }),
-            None => self.claim().await,
+            None => Box::pin(self.claim()).await,
         }
     }
 

@@ -40,7 +40,7 @@ impl Tunnel {
     /// Relays until it ends.
     pub(super) async fn run(mut self: Box<Self>, idle: Duration) {
         let Self { client, upstream, meter, admission, .. } = &mut *self;
-        let relayed = admission.unless_cut(relay::run(client, upstream, idle, meter)).await;
+        let relayed = admission.unless_cut(|| relay::run(client, upstream, idle, meter)).await;
         self.record.end = match relayed {
             Ok(end) => name(end),
             Err(cut) => {

@@ -136,7 +136,7 @@ pub(super) async fn wish(
     let admission = caller.tab.enter(granted, shared.clock.now()).await?;
     if let (Some(session), None) = (&ask.session, &held) {
         check_room(shared)?;
-        held = seat::check(shared, &admission, session.key).await?;
+        held = Box::pin(seat::check(shared, &admission, session.key)).await?;
         check_exit(&ask, held.as_ref())?;
     }
     let target = target?;

@@ -113,7 +113,9 @@ impl Store {
     pub async fn hold(&self, key: SessionKey) -> Result<Option<Claim>, StoreFault> {
         match &*self.0 {
             Handle::Local(local) => local.hold(key).await,
-            Handle::Shared(shared) => shared.hold(key).await,
+            // Boxed, here and below, where every request would have to make
+            // room for what only such a store needs.
+            Handle::Shared(shared) => Box::pin(shared.hold(key)).await,
         }
     }
 
@@ -121,7 +123,7 @@ impl Store {
     pub async fn find(&self, key: SessionKey) -> Result<Option<Claim>, StoreFault> {
         match &*self.0 {
             Handle::Local(local) => Ok(local.look(key)),
-            Handle::Shared(shared) => shared.find(key).await,
+            Handle::Shared(shared) => Box::pin(shared.find(key)).await,
         }
     }
 
@@ -229,7 +231,7 @@ impl Store {
     pub async fn announce(&self, key: SessionKey, version: u64) -> Option<News> {
         match &*self.0 {
             Handle::Local(local) => local.announce(key, version),
-            Handle::Shared(shared) => shared.announce(key, version).await,
+            Handle::Shared(shared) => Box::pin(shared.announce(key, version)).await,
         }
     }
 

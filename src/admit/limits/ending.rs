@@ -48,10 +48,10 @@ impl Ending {
     }
 
     /// Does the work unless the end comes first; then the work is dropped
-    /// where it stands.
-    pub(super) async fn or<T>(&self, work: impl Future<Output = T>) -> Result<T, Cut> {
-        let mut work = pin!(work);
-        let mut told = pin!(self.told.notified());
+    /// where it stands. (The work is made here: a future that came from
+    /// outside would take up its place twice.)
+    pub(super) async fn or<F: Future>(&self, work: impl FnOnce() -> F) -> Result<F::Output, Cut> {
+        let (mut work, mut told) = (pin!(work()), pin!(self.told.notified()));
         // Whoever waits is one of many in a list with a lock: it is put there
         // once, not each time that the work has something to do.
         let mut waits: Option<Waker> = None;
@@ -80,11 +80,11 @@ mod tests {
     #[tokio::test]
     async fn all_who_wait_end_and_all_who_come_later() {
         let ending = Arc::new(Ending::default());
-        assert_eq!(ending.or(ready(7)).await, Ok(7));
+        assert_eq!(ending.or(|| ready(7)).await, Ok(7));
         let waiting: Vec<_> = (0..3)
             .map(|_| {
                 let ending = ending.clone();
-                tokio::spawn(async move { ending.or(pending::<()>()).await })
+                tokio::spawn(async move { ending.or(pending::<()>).await })
             })
             .collect();
         tokio::task::yield_now().await;
@@ -93,6 +93,6 @@ mod tests {
         for one in waiting {
             assert_eq!(one.await.unwrap(), Err(Cut::Quota), "the first reason counts");
         }
-        assert_eq!(ending.or(ready(7)).await, Err(Cut::Quota));
+        assert_eq!(ending.or(|| ready(7)).await, Err(Cut::Quota));
     }
 }

@@ -283,8 +283,11 @@ impl Admission {
 
     /// Does the work unless it is to end before; then it is dropped where it
     /// stands.
-    pub(crate) async fn unless_cut<T>(&self, work: impl Future<Output = T>) -> Result<T, Cut> {
-        self.ending.or(work).await
+    pub(crate) fn unless_cut<F: Future>(
+        &self,
+        work: impl FnOnce() -> F,
+    ) -> impl Future<Output = Result<F::Output, Cut>> {
+        self.ending.or(work)
     }
 }
 

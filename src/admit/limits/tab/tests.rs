@@ -108,16 +108,16 @@ async fn a_used_up_quota_ends_what_is_open() {
     let usage = own.allowance().usage.unwrap();
     usage.add_up(49);
     tab.tick(at(0));
-    assert_eq!((own.unless_cut(ready(7)).await, narrow.unless_cut(ready(7)).await), (Ok(7), Ok(7)));
+    assert_eq!((own.unless_cut(|| ready(7)).await, narrow.unless_cut(|| ready(7)).await), (Ok(7), Ok(7)));
     usage.add_down(1);
     tab.tick(at(0));
-    assert_eq!(narrow.unless_cut(pending::<()>()).await, Err(Cut::Quota));
-    assert_eq!(own.unless_cut(ready(7)).await, Ok(7));
+    assert_eq!(narrow.unless_cut(pending::<()>).await, Err(Cut::Quota));
+    assert_eq!(own.unless_cut(|| ready(7)).await, Ok(7));
     usage.add_down(50);
     tab.tick(at(0));
-    assert_eq!(own.unless_cut(ready(7)).await, Err(Cut::Quota));
+    assert_eq!(own.unless_cut(|| ready(7)).await, Err(Cut::Quota));
     tab.tick(at(DAY));
-    assert_eq!(tab.enter(None, at(DAY)).await.unwrap().unless_cut(ready(7)).await, Ok(7));
+    assert_eq!(tab.enter(None, at(DAY)).await.unwrap().unless_cut(|| ready(7)).await, Ok(7));
 }
 
 #[tokio::test(start_paused = true)]
@@ -133,21 +133,21 @@ async fn a_removed_users_connections_end_and_guests_stay_where_any_may_come() {
     let enter = async |user| tabs.of(user).enter(None, at(0)).await.unwrap();
     let (one, other) = (enter(&acme).await, enter(&guest).await);
     users(&["acme"], true);
-    assert_eq!((one.unless_cut(ready(7)).await, other.unless_cut(ready(7)).await), (Ok(7), Ok(7)));
+    assert_eq!((one.unless_cut(|| ready(7)).await, other.unless_cut(|| ready(7)).await), (Ok(7), Ok(7)));
     users(&[], true);
-    assert_eq!(one.unless_cut(ready(7)).await, Err(Cut::UserRemoved));
-    assert_eq!(other.unless_cut(ready(7)).await, Ok(7));
+    assert_eq!(one.unless_cut(|| ready(7)).await, Err(Cut::UserRemoved));
+    assert_eq!(other.unless_cut(|| ready(7)).await, Ok(7));
     let again = enter(&acme).await;
     tabs.tick(at(0));
-    assert_eq!(again.unless_cut(ready(7)).await, Ok(7), "a guest now");
+    assert_eq!(again.unless_cut(|| ready(7)).await, Ok(7), "a guest now");
     users(&["other"], false);
-    assert_eq!(again.unless_cut(ready(7)).await, Err(Cut::UserRemoved));
-    assert_eq!(other.unless_cut(ready(7)).await, Err(Cut::UserRemoved));
+    assert_eq!(again.unless_cut(|| ready(7)).await, Err(Cut::UserRemoved));
+    assert_eq!(other.unless_cut(|| ready(7)).await, Err(Cut::UserRemoved));
     let late = enter(&acme).await;
     tabs.tick(at(0));
-    assert_eq!(late.unless_cut(ready(7)).await, Err(Cut::UserRemoved), "let in by the users of before");
+    assert_eq!(late.unless_cut(|| ready(7)).await, Err(Cut::UserRemoved), "let in by the users of before");
     users(&["acme"], false);
-    assert_eq!(enter(&acme).await.unless_cut(ready(7)).await, Ok(7));
+    assert_eq!(enter(&acme).await.unless_cut(|| ready(7)).await, Ok(7));
 }
 
 #[tokio::test(start_paused = true)]
