@@ -158,7 +158,7 @@ pub(super) async fn tunnel(visit: Visit<'_>, wire: Wire, mut record: Record) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(timeouts.head.max(timeouts.keep_alive)).max_headers(100);
     let drain = &visit.shared.drain;
-    let served = async {
+    let served = async || {
         let mut served = pin!(http.serve_connection(TokioIo::new(wire), service_fn(one)));
         tokio::select! {
             served = &mut served => served,
@@ -177,7 +177,7 @@ pub(super) async fn tunnel(visit: Visit<'_>, wire: Wire, mut record: Record) {
 
 /// The answer, unless the user's end comes first.
 async fn answer(visit: &Visit<'_>, question: &Question) -> Reply {
-    let answered = visit.admission.unless_cut(routes::answer(visit, question)).await;
+    let answered = visit.admission.unless_cut(|| routes::answer(visit, question)).await;
     let told = answered.unwrap_or_else(|cut| {
         Err(Problem::Fault(match cut {
             Cut::Quota => used_up(visit.shared.clock.now()),
