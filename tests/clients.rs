@@ -245,7 +245,8 @@ fn rust_reqwest() {
 fn no_example_is_left_out() {
     let text = include_str!("clients.rs");
     let mut examples = 0;
-    for (folder, endings) in [("", "sh"), ("python", "py"), ("node", "mjs"), ("java", "java"), ("ruby", "rb")] {
+    for (folder, endings) in [("", "sh"), ("python", "py"), ("node", "mjs"), ("java", "java"), ("ruby", "rb")]
+    {
         for entry in std::fs::read_dir(root().join("examples").join(folder)).expect("a folder") {
             let path = entry.expect("an entry").path();
             let name = path.file_name().expect("a name").to_string_lossy().into_owned();

@@ -82,7 +82,9 @@ pub(super) async fn list(
     let mut fitting: Vec<_> = pools
         .filter_map(|pool| snapshot.pool(&pool.name))
         .flat_map(|live| live.cooled(now).into_iter().map(|cooled| (live.pool.name.clone(), cooled)))
-        .filter(|(_, cooled)| same(&list.exit, cooled.exit.as_deref()) && same(&list.target, Some(&cooled.site)))
+        .filter(|(_, cooled)| {
+            same(&list.exit, cooled.exit.as_deref()) && same(&list.target, Some(&cooled.site))
+        })
         .collect();
     let total = fitting.len();
     fitting.truncate(limit);

@@ -211,7 +211,9 @@ fn made_of(affinity: Affinity, user: &str, at_hand: AtHand<'_>) -> Option<Sessio
         Affinity::ClientIp => format!("@client={}", at_hand.client),
         Affinity::User => format!("@user={user}"),
         Affinity::Target => format!("@target={}", at_hand.target?.site()),
-        Affinity::ClientIpAndTarget => format!("@client={}@target={}", at_hand.client, at_hand.target?.site()),
+        Affinity::ClientIpAndTarget => {
+            format!("@client={}@target={}", at_hand.client, at_hand.target?.site())
+        }
     };
     // A name too long to show is as good by its digest.
     SessionId::new(&text)

@@ -192,19 +192,11 @@ impl Parameters {
                 "Moorgate-Label is a list such as country=us, city=boston",
             ));
         };
-        self.label(name.trim(), value.trim())
-    }
-
-    /// Takes over a label that is written apart from others.
-    ///
-    /// # Errors
-    /// No label has this name, it is given twice, the value is none.
-    pub fn label(&mut self, name: &str, value: &str) -> Result<(), Fault> {
-        let key = label_key(name).map(Key::Label).ok_or_else(|| unknown(name))?;
+        let key = label_key(name.trim()).map(Key::Label).ok_or_else(|| unknown(name.trim()))?;
         if self.has(key) {
             return Err(duplicate(key));
         }
-        self.set(key, value, Writing::Field)
+        self.set(key, value.trim(), Writing::Field)
     }
 
     /// Whether a key was given.

@@ -150,7 +150,8 @@ pub(crate) enum ReportReason {
 
 impl ReportReason {
     /// Every reason.
-    pub(crate) const ALL: [Self; 5] = [Self::Blocked, Self::Captcha, Self::RateLimited, Self::Slow, Self::Other];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Blocked, Self::Captcha, Self::RateLimited, Self::Slow, Self::Other];
 
     /// The word in events and metrics.
     pub(crate) fn word(self) -> &'static str {

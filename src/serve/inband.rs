@@ -17,6 +17,7 @@ use std::sync::atomic::AtomicBool;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::{sleep, timeout};
 
 use self::question::{Question, Taken};
 use self::reply::{Kind, Problem, Reply};
@@ -148,7 +149,8 @@ async fn once(visit: &Visit<'_>, mut client: Client, mut request: Request) -> Ne
 
 /// Requests inside a tunnel, until its client has no more: over any stream,
 /// however the tunnel was asked for. The tunnel counts as one connection of
-/// its user, each request by rate.
+/// its user, each request by rate. It is ended when it is as old as another
+/// may be idle, between two requests if its client takes its answers.
 pub(super) async fn tunnel(visit: Visit<'_>, wire: Wire, mut record: Record) {
     // The tunnel's own request has let in the first one.
     let first = AtomicBool::new(true);
@@ -156,21 +158,23 @@ pub(super) async fn tunnel(visit: Visit<'_>, wire: Wire, mut record: Record) {
     let one = |request| async move { Ok::<_, Infallible>(question::inside(within, before, request).await) };
     let timeouts = &visit.shared.settings.timeouts;
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(timeouts.head.max(timeouts.keep_alive)).max_headers(100);
+    http.timer(TokioTimer::new())
+        .header_read_timeout(timeouts.head.max(timeouts.keep_alive))
+        .max_headers(100);
     let drain = &visit.shared.drain;
     let served = async || {
         let mut served = pin!(http.serve_connection(TokioIo::new(wire), service_fn(one)));
         tokio::select! {
-            served = &mut served => served,
-            () = drain.leaves() => {
-                served.as_mut().graceful_shutdown();
-                served.await
-            }
+            served = &mut served => return served.is_ok(),
+            () = drain.leaves() => {}
+            () = sleep(timeouts.idle) => {}
         }
+        served.as_mut().graceful_shutdown();
+        timeout(timeouts.keep_alive, served).await.is_ok_and(|served| served.is_ok())
     };
     record.end = Some(match visit.admission.unless_cut(served).await {
-        Ok(Ok(())) => "done",
-        Ok(Err(_)) => "client_failed",
+        Ok(true) => "done",
+        Ok(false) => "client_failed",
         Err(cut) => cut.word(),
     });
 }

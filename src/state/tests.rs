@@ -316,7 +316,8 @@ fn a_named_exit_is_the_only_one() {
     let again = fixture.place_as(|ask| ask.exit = Some("b"), at(0));
     check_none(again, "no exit of pool us named b can be used now: 1 without room for another session", 30);
     let pool = fixture.pool();
-    let ask = Unpinned { user: &fixture.user, filter: &fixture.filter, exit: Some("c"), not: &[], target: None };
+    let ask =
+        Unpinned { user: &fixture.user, filter: &fixture.filter, exit: Some("c"), not: &[], target: None };
     for _ in 0..3 {
         assert_eq!(id_of(pool.rotate(&ask, at(0), &mut fixture.rng)), "c");
     }
@@ -586,8 +587,16 @@ fn requests_at_once_keep_the_round_and_the_limits() {
                     let mut rng = StdRng::seed_from_u64(seed);
                     let key = SessionKey::from_bytes([0; 16]);
                     let (ttl, not) = (ttl(60), &[][..]);
-                    let ask =
-                        NewPin { key, filter, exit: None, ttl, not, address: None, siblings_only: false, target: None };
+                    let ask = NewPin {
+                        key,
+                        filter,
+                        exit: None,
+                        ttl,
+                        not,
+                        address: None,
+                        siblings_only: false,
+                        target: None,
+                    };
                     let picks = (0..40).map_while(|_| pool.place(&ask, at(0), &mut rng).ok());
                     let kept: Vec<_> = picks.filter_map(|mut pick| pick.room.take()).collect();
                     kept
@@ -848,7 +857,10 @@ fn where_all_cool_the_first_to_be_back_is_told() {
         };
         check_none(live.rotate(&ask, at(40), &mut StdRng::seed_from_u64(1)), detail, 560);
         let named = Unpinned { exit: Some("e7"), ..ask };
-        assert!(live.rotate(&named, at(40), &mut StdRng::seed_from_u64(1)).is_ok(), "the client's own choice");
+        assert!(
+            live.rotate(&named, at(40), &mut StdRng::seed_from_u64(1)).is_ok(),
+            "the client's own choice"
+        );
         let back = fixture.place_for(&target, at(600));
         assert!(id_of(back).len() == 2, "one of the first ten");
         fixture.place(at(40)).map(drop).unwrap();

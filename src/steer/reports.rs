@@ -47,10 +47,9 @@ impl Steering {
     /// to move to: then the report counts all the same.
     pub(crate) async fn report(&self, key: SessionKey, report: &Report<'_>) -> Result<Outcome, Undone> {
         let pin = self.session(key).await?;
-        let exit = report.exit.map_or_else(
-            || pin.exit.clone(),
-            |id| ExitName { pool: pin.exit.pool.clone(), id: id.into() },
-        );
+        let exit = report
+            .exit
+            .map_or_else(|| pin.exit.clone(), |id| ExitName { pool: pin.exit.pool.clone(), id: id.into() });
         // Which of its many another exit was for the session, nobody knows.
         let variant = if exit == pin.exit { pin.variant.clone() } else { Variant::None };
         let until = self.report_exit(&exit, &variant, report)?;

@@ -48,7 +48,9 @@ fn every_parameter_may_be_a_field() {
         gateway.client().send(connect(origin.address, &fields)).answer("CONNECT").ok()
     };
     assert_eq!(tunnel("Moorgate-Session: a\r\n").news(), "held");
-    let made = tunnel("moorgate-session: b\r\nMOORGATE-ttl: 90s\r\nmoorgate-idle: 60s\r\nMoorgate-Failover: OFF\r\n");
+    let made = tunnel(
+        "moorgate-session: b\r\nMOORGATE-ttl: 90s\r\nmoorgate-idle: 60s\r\nMoorgate-Failover: OFF\r\n",
+    );
     assert_eq!((made.news(), made.session("idle")), ("new", Some(60)));
     assert!(made.session("expires-in").is_some_and(|left| (85..=90).contains(&left)), "{made:?}");
     assert_eq!(tunnel("Moorgate-Exit: ams-1\r\n").exit(), "p/ams-1");

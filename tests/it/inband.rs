@@ -123,7 +123,10 @@ fn it_is_asked_through_a_tunnel_as_well() {
     let (mut client, answer) = gateway.tunnel("acme-session-a", "MOORGATE.internal.:80");
     assert_eq!(answer.fields, [], "no exit is in use");
     let inner = |line: &str, more: &str, text: &str| {
-        format!("{line} HTTP/1.1\r\nHost: moorgate.internal\r\n{more}Content-Length: {}\r\n\r\n{text}", text.len())
+        format!(
+            "{line} HTTP/1.1\r\nHost: moorgate.internal\r\n{more}Content-Length: {}\r\n\r\n{text}",
+            text.len()
+        )
     };
     let shown = body(&client.send(inner("GET /session", "", "")).answer("GET").ok());
     assert_eq!(format!("p/{}", shown["exit"].as_str().unwrap()), first.exit());
@@ -131,7 +134,10 @@ fn it_is_asked_through_a_tunnel_as_well() {
     let json = "Content-Type: application/json\r\n";
     let moved = client.send(inner("POST /session/move", json, "{}")).answer("POST").ok();
     assert_eq!(body(&moved)["moves"], 1);
-    client.send(inner("GET /session", "Moorgate-Session: b\r\n", "")).answer("GET").fails(400, "parameter_conflict");
+    client
+        .send(inner("GET /session", "Moorgate-Session: b\r\n", ""))
+        .answer("GET")
+        .fails(400, "parameter_conflict");
     is_problem(&client.send(inner("GET /nope", "", "")).answer("GET"), 404, "not_found");
     is_problem(&client.send(inner("POST /usage", json, "{}")).answer("POST"), 405, "method_not_allowed");
     let too_large = inner("POST /sessions", json, &" ".repeat(20_000));

@@ -47,15 +47,17 @@ fn a_reported_exit_is_not_used_for_that_target() {
     assert_eq!(rotates(&gateway, &url, 8), set(&["e2", "e3"]));
     assert_eq!(placed(&gateway, &url, "n", 12), set(&["e2", "e3"]));
     assert_eq!(rotates(&gateway, &elsewhere, 6), set(&["e1", "e2", "e3"]));
-    let tunnels: BTreeSet<_> =
-        (0..4).map(|_| gateway.tunnel("acme", origin.address).1.exit()).collect();
+    let tunnels: BTreeSet<_> = (0..4).map(|_| gateway.tunnel("acme", origin.address).1.exit()).collect();
     assert_eq!(tunnels, set(&["e2", "e3"]));
     // Who names an exit gets it, and a session that is there stays.
     assert_eq!(gateway.get("acme-exit-e1", &url).ok().exit(), "p/e1");
 
     let listed = look(&gateway, "/v1/cooldowns?pool=p");
     assert_eq!(listed["cooldowns"].as_array().unwrap().len(), 1, "{listed:#}");
-    assert_eq!((&listed["cooldowns"][0]["exit"], &listed["cooldowns"][0]["target"]), (&json!("e1"), &json!("127.0.0.1")));
+    assert_eq!(
+        (&listed["cooldowns"][0]["exit"], &listed["cooldowns"][0]["target"]),
+        (&json!("e1"), &json!("127.0.0.1"))
+    );
     let metrics = look_text(&gateway);
     assert!(metrics.contains("moorgate_reports_total{pool=\"p\",reason=\"blocked\"} 1\n"), "{metrics}");
     assert!(metrics.contains("moorgate_moves_total{reason=\"reported\"} 1\n"), "{metrics}");
@@ -118,7 +120,10 @@ fn a_report_about_an_exit_that_was_left_moves_nothing() {
     assert_eq!(code("acme", json!({ "target": "shop.example", "exit": "nope" })), "exit_unknown");
     assert_eq!(code("acme-session-x", json!({ "target": "shop.example" })), "session_unknown");
     assert_eq!(code("acme-session-a", json!({ "target": "a b" })), "bad_target");
-    assert_eq!(code("acme-session-a", json!({ "target": "a.example", "reason": "x".repeat(300) })), "body_invalid");
+    assert_eq!(
+        code("acme-session-a", json!({ "target": "a.example", "reason": "x".repeat(300) })),
+        "body_invalid"
+    );
 }
 
 #[test]

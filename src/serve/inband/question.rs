@@ -152,7 +152,10 @@ fn is_foreign(origin: Option<&[u8]>, site: Option<&[u8]>) -> bool {
 pub(super) async fn inside(visit: &Visit<'_>, first: &AtomicBool, inner: Inner<Incoming>) -> Response<Body> {
     let told = async {
         if !first.swap(false, AcqRel) {
-            visit.admission.again(visit.shared.clock.now()).map_err(|fault| Reply::from(Problem::from(fault)))?;
+            visit
+                .admission
+                .again(visit.shared.clock.now())
+                .map_err(|fault| Reply::from(Problem::from(fault)))?;
         }
         let question = read(visit.shared, inner).await.map_err(Reply::from)?;
         Ok::<_, Reply>(answer(visit, &question).await)

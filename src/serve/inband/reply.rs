@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::core::code::Code;
 use crate::core::fault::Fault;
+use crate::http1::answer;
 use crate::steer::Undone;
 
 /// An answer.
@@ -88,7 +89,9 @@ impl Kind {
             Self::SessionRequired => {
                 "name the session as every request does: -session-<id> behind the user, or Moorgate-Session"
             }
-            Self::SessionUnknown => "the session has ended, or was never used: its next request makes it anew",
+            Self::SessionUnknown => {
+                "the session has ended, or was never used: its next request makes it anew"
+            }
             Self::SessionFixed => "use the session that the token fixes, or a token that fixes none",
             Self::ExitUnfit => "name an exit that has the session's labels",
             Self::Contended => "ask again",
@@ -140,10 +143,12 @@ impl From<Problem> for Reply {
                 let code = fault.code();
                 let detail = fault.detail().to_owned().into();
                 let wrong = Wrong { name: code.name(), code: Some(code), detail };
-                let mut reply =
-                    Self::problem(code.status(), "urn:moorgate:error:", code.title(), wrong);
+                let mut reply = Self::problem(code.status(), "urn:moorgate:error:", code.title(), wrong);
                 let told = format!("moorgate; error={}; details=\"{}\"", code.proxy_status(), code.name());
                 reply.fields.push(("Proxy-Status", told.into()));
+                if code.status() == 407 {
+                    reply.fields.push(("Proxy-Authenticate", answer::CHALLENGE.into()));
+                }
                 if let Some(wait) = fault.retry_after_s() {
                     reply.fields.push(("Retry-After", wait.to_string().into()));
                 }

@@ -65,8 +65,12 @@ pub(super) async fn answer(visit: &Visit<'_>, question: &Question) -> Result<Rep
         ("/pools", _) => no_query(question).map(|()| Reply::json(200, &views::pools(visit))),
         ("/usage", _) => no_query(question).map(|()| Reply::json(200, &views::usage(visit))),
         _ => no_query(question).map(|()| {
-            let route = |(path, methods, what): &(_, _, _)| json!({"path": path, "methods": methods, "does": what});
-            Reply::json(200, &json!({"gateway": "moorgate", "routes": ROUTES.iter().map(route).collect::<Vec<_>>()}))
+            let route =
+                |(path, methods, what): &(_, _, _)| json!({"path": path, "methods": methods, "does": what});
+            Reply::json(
+                200,
+                &json!({"gateway": "moorgate", "routes": ROUTES.iter().map(route).collect::<Vec<_>>()}),
+            )
         }),
     }
 }
@@ -134,13 +138,8 @@ async fn make(visit: &Visit<'_>, question: &Question) -> Result<Reply, Problem> 
     let username = username(&ask, &parameters)?;
     check_room(shared)?;
     seat::check(shared, &visit.admission, session.key).await?;
-    let bid = Bid {
-        ask: &ask,
-        snapshot: &visit.snapshot,
-        held: None,
-        admission: &visit.admission,
-        target: None,
-    };
+    let bid =
+        Bid { ask: &ask, snapshot: &visit.snapshot, held: None, admission: &visit.admission, target: None };
     let gone = || Fault::new(Code::NoExit, "the pool is being replaced");
     let leg = Route::new(shared, bid, session).ok_or_else(gone)?.first().await?;
     leg.claim.receipt.settled().await.map_err(Fault::from)?;
@@ -155,14 +154,17 @@ fn new_parameters(visit: &Visit<'_>, question: &Question, new: NewSession) -> Re
     if grant.is_some_and(|fixed| fixed.session.is_some()) {
         return Err(Kind::SessionFixed.into());
     }
-    let mut made = Parameters { session: Some(new_id()?), ..Parameters::default() };
+    let mut made = Parameters { session: Some(new_id()), ..Parameters::default() };
     for (name, text) in [("pool", new.pool), ("ttl", new.ttl), ("idle", new.idle)] {
         if let Some(text) = text {
             made.take_field(name, &text)?;
         }
     }
     for (name, value) in new.labels.unwrap_or_default() {
-        made.label(&name, value.trim())?;
+        // As one of a list in a field. Values are compared without anything
+        // but letters and digits, and a name that ends early is none.
+        let name = name.replace(['=', ','], " ");
+        made.take_field("label", &format!("{name}={}", value.replace(',', " ")))?;
     }
     if let Some(fixed) = grant {
         let pool = fixed.pool.clone().map(NameRef::Exact);
@@ -186,11 +188,12 @@ fn new_parameters(visit: &Visit<'_>, question: &Question, new: NewSession) -> Re
     Ok(made)
 }
 
-fn new_id() -> Result<SessionId, Problem> {
+#[expect(clippy::expect_used, reason = "invariant: 16 letters and digits are a session's id")]
+fn new_id() -> SessionId {
     let mut rng = rand::rng();
     let one = |_| char::from(ID_CHARACTERS[rng.random_range(0..ID_CHARACTERS.len())]);
     let text: String = (0..ID_LENGTH).map(one).collect();
-    SessionId::new(&text).ok_or_else(|| Kind::SessionRequired.into())
+    SessionId::new(&text).expect("an id")
 }
 
 /// The username by which the session is used from now on. What it cannot say
@@ -206,7 +209,8 @@ fn username(ask: &Ask, parameters: &Parameters) -> Result<String, Problem> {
     if same && username.len() <= MAX_USERNAME {
         return Ok(username);
     }
-    let detail = "a username cannot hold these labels: write them in ASCII letters and digits, and fewer of them";
+    let detail =
+        "a username cannot hold these labels: write them in ASCII letters and digits, and fewer of them";
     Err(Fault::new(Code::ParameterInvalid, detail).into())
 }
 
@@ -269,7 +273,8 @@ fn no_query(question: &Question) -> Result<(), Problem> {
 /// A JSON object; nothing is as good as an empty one. A page's form cannot
 /// send one, not even as nothing.
 fn body<T: DeserializeOwned>(question: &Question) -> Result<T, Problem> {
-    let media = question.media.as_deref().map(|media| media.split(|byte| *byte == b';').next().unwrap_or(media));
+    let media =
+        question.media.as_deref().map(|media| media.split(|byte| *byte == b';').next().unwrap_or(media));
     match media.map(<[u8]>::trim_ascii) {
         Some(media) if media.eq_ignore_ascii_case(b"application/json") => {}
         None if question.body.is_empty() => {}
@@ -335,8 +340,8 @@ mod tests {
 
     #[test]
     fn ids_are_names_of_sessions() {
-        let id = new_id().unwrap();
-        assert!(id.as_str().len() == ID_LENGTH && new_id().unwrap() != id);
+        let id = new_id();
+        assert!(id.as_str().len() == ID_LENGTH && new_id() != id);
         assert!(crate::core::username::session(id.as_str()).is_ok());
     }
 }

@@ -51,7 +51,11 @@ impl Origin {
     pub fn at(ip: IpAddr) -> Self {
         let listener = RUNTIME.block_on(TcpListener::bind((ip, 0))).expect("the origin listens");
         let address = listener.local_addr().expect("an address");
-        let shared = Arc::new(Shared { seen: Mutex::default(), limited: Mutex::default(), released: watch::Sender::new(false) });
+        let shared = Arc::new(Shared {
+            seen: Mutex::default(),
+            limited: Mutex::default(),
+            released: watch::Sender::new(false),
+        });
         let task = RUNTIME.spawn(accept(listener, shared.clone())).abort_handle();
         Self { address, shared, task }
     }
