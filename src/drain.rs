@@ -7,7 +7,6 @@
 //! Must not know: what is drained, or for how long one waits.
 
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -17,6 +16,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::core::bind::Bind;
 
 /// The gateway's shutdown, as everyone sees it. Clones are one shutdown.
 #[derive(Clone, Debug, Default)]
@@ -45,7 +46,7 @@ enum Accept {
     /// Nobody: they wait with the kernel.
     Nobody,
     /// Another process does, at these addresses; nobody at others.
-    Elsewhere(Arc<[SocketAddr]>),
+    Elsewhere(Arc<[Bind]>),
 }
 
 impl Default for Doors {
@@ -147,7 +148,7 @@ impl Drain {
 
     /// Another process accepts at these addresses, and takes new requests.
     /// From now on [`Self::all_gone`] may come.
-    pub(crate) fn hand_over(&self, sockets: Arc<[SocketAddr]>) {
+    pub(crate) fn hand_over(&self, sockets: Arc<[Bind]>) {
         self.set(Accept::Elsewhere(sockets));
         self.doors.given.cancel();
         self.leaves.cancel();
@@ -193,13 +194,13 @@ impl Drain {
     }
 
     /// Behind [`Self::stops_accepting`]: what becomes of a listening socket.
-    pub(crate) async fn door(&self, socket: Option<SocketAddr>) -> Door {
+    pub(crate) async fn door(&self, socket: Option<&Bind>) -> Door {
         let mut accept = self.doors.accept.subscribe();
         tokio::select! {
             biased;
             decided = accept.wait_for(|accept| !matches!(accept, Accept::Nobody)) => {
                 match decided.as_deref() {
-                    Ok(Accept::Elsewhere(given)) if socket.is_some_and(|socket| given.contains(&socket)) => {
+                    Ok(Accept::Elsewhere(given)) if socket.is_some_and(|socket| given.contains(socket)) => {
                         Door::Given
                     }
                     Ok(Accept::Here) if !self.is_begun() => Door::Open,

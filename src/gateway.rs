@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 
 use crate::admin;
@@ -22,9 +21,10 @@ use crate::core::secret::Secret;
 use crate::dial::Dialer;
 use crate::drain::Drain;
 use crate::http1::head::HeadLimits;
-use crate::net::listen;
+use crate::net::listen::{self, Listener};
 use crate::net::resolve::Resolver;
 use crate::net::systemd::Manager;
+use crate::net::tls_server::TlsServer;
 use crate::observe::instruments::Instruments;
 use crate::serve::{self, Passage, Settings, Shared};
 use crate::state::{Exits, InForce};
@@ -72,6 +72,7 @@ struct Inner {
     exits: Arc<Exits>,
     steering: Arc<Steering>,
     sockets: Vec<Socket>,
+    secured: Vec<Option<Arc<TlsServer>>>,
     manager: Arc<Manager>,
     image: Option<Image>,
     /// Held while a new process is to take our place.
@@ -169,6 +170,7 @@ impl Gateway {
             exits,
             steering,
             sockets: std::mem::take(&mut listeners.all),
+            secured: std::mem::take(&mut listeners.secured),
             manager,
             image,
             upgrading: Mutex::default(),
@@ -241,7 +243,7 @@ impl Inner {
         watchdog: Option<Duration>,
     ) {
         for (listener, door) in listeners.clients {
-            log_listening(&listener, "http");
+            log_listening(&listener, door.protocol.word());
             let shared = self.shared.clone();
             let serve = move |wire, peer| serve::serve(shared, door, wire, peer);
             tokio::spawn(listen::run(listener, self.shared.drain.clone(), serve));
@@ -320,14 +322,15 @@ impl Inner {
     }
 }
 
-fn log_listening(listener: &TcpListener, protocol: &str) {
-    if let Ok(address) = listener.local_addr() {
+fn log_listening(listener: &Listener, protocol: &str) {
+    if let Ok(address) = listener.local() {
         tracing::info!(%address, protocol = %protocol, "listening");
     }
 }
 
 impl Running {
-    /// Where clients are accepted, in the configuration's order.
+    /// Where clients are accepted, in the configuration's order; a Unix socket
+    /// has no address.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }

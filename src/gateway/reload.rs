@@ -105,7 +105,7 @@ impl Inner {
         }
     }
 
-    /// Users, tokens, and what pools take from the configuration (`targets`,
+    /// Users, tokens, certificates, and what pools take from the configuration (`targets`,
     /// the timeouts of dials), come into force; the rest needs a restart. What
     /// is to be watched from now on; `None`: what was until now.
     async fn reload_config(&self, wrong: &mut Vec<String>) -> Option<Watched> {
@@ -140,11 +140,29 @@ impl Inner {
             wrong.push(format!("users: {message}"));
             return;
         }
+        self.show_certificates(&config);
         if has_users(&config) {
             self.shared.users.replace(&entries(&config), config.tokens.as_ref());
         }
         self.config.store(Arc::new(config));
         tracing::info!("configuration reloaded");
+    }
+
+    /// Puts certificates that were read anew into force at the listeners that
+    /// run. A listener that is new, or has TLS only now, needs a restart.
+    fn show_certificates(&self, config: &Config) {
+        let running = self.config.load();
+        let listeners = running.listeners.iter().zip(&self.secured);
+        for (listener, tls) in listeners.filter_map(|(listener, tls)| Some((listener, tls.as_ref()?))) {
+            let now = config.listeners.iter().find(|now| now.binds == listener.binds);
+            match now.map(|now| &now.certificates).filter(|certificates| !certificates.is_empty()) {
+                Some(certificates) => tls.replace(certificates.clone()),
+                None => tracing::warn!(
+                    listener = %listener.binds.first().map(ToString::to_string).unwrap_or_default(),
+                    "the listener's certificates stay: it is another one in the configuration now"
+                ),
+            }
+        }
     }
 
     fn tell(&self, findings: Vec<String>, waiting: Vec<Waiting>) {

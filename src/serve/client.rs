@@ -5,13 +5,14 @@
 //! Must not know: how a request is served.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::intake::{self, Linger};
 use super::link::Kept;
 use super::tunnel::Tunnel;
-use super::{Shared, body, travel};
+use super::{Door, Shared, body, travel};
 use crate::core::code::Code;
 use crate::core::fault::Fault;
 use crate::http1::answer::{self, FaultContext};
@@ -25,16 +26,16 @@ use crate::observe::access::Record;
 pub(super) struct Client {
     pub(super) wire: Wire,
     pub(super) address: SocketAddr,
-    /// The listening socket that it came to.
-    pub(super) at: SocketAddr,
+    /// The listener that it came to.
+    pub(super) door: Arc<Door>,
     /// Connections to targets that its next requests may use.
     pub(super) kept: Kept,
 }
 
 impl Client {
     /// A connection that has served nothing yet.
-    pub(super) fn new(wire: Wire, address: SocketAddr, at: SocketAddr) -> Self {
-        Self { wire, address, at, kept: Kept::default() }
+    pub(super) fn new(wire: Wire, address: SocketAddr, door: Arc<Door>) -> Self {
+        Self { wire, address, door, kept: Kept::default() }
     }
 }
 
@@ -67,7 +68,7 @@ const MOST_THROWN: u64 = 64 * 1024;
 /// Answers a request that failed before any of its body was read.
 pub(super) async fn fail(shared: &Shared, mut client: Client, mut request: Request, fault: Fault) -> Next {
     let asked = request.asked;
-    if fault.code() == Code::Draining && travel::can_go(shared, client.at, &client.wire) {
+    if fault.code() == Code::Draining && travel::can_go(shared, &client.door, &client.wire) {
         request.record.forget();
         client.wire.unread(Bytes::copy_from_slice(request.head.fields().head()));
         return Next::Elsewhere(client);
@@ -102,7 +103,7 @@ fn keeps(shared: &Shared, client: &Client, asked: &Asked) -> bool {
     // A client that waits for its 100 may or may not send its body after
     // another answer, so what comes next cannot be told.
     let body = asked.body.is_empty() || (unread(asked) <= MOST_THROWN && !asked.expects_continue);
-    body && asked.persists && !travel::must_close(shared, client.at, &client.wire)
+    body && asked.persists && !travel::must_close(shared, &client.door, &client.wire)
 }
 
 fn unread(asked: &Asked) -> u64 {

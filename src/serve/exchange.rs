@@ -206,7 +206,7 @@ impl<'a> Exchange<'a> {
         if at_end != self.vigil.0 {
             self.vigil = (at_end, Vigil::new(at_end));
         }
-        while let Poll::Ready(sign) = self.vigil.1.poll(cx, &self.client) {
+        while let Poll::Ready(sign) = self.vigil.1.poll(cx, &mut self.client) {
             if sign == Sign::Left {
                 return true;
             }
@@ -381,7 +381,7 @@ impl<'a> Exchange<'a> {
                 stall.note();
                 vigil.note();
             }
-            if (self.sent_all() || self.deaf) && vigil.poll(cx, &self.client).is_ready() {
+            if (self.sent_all() || self.deaf) && vigil.poll(cx, &mut self.client).is_ready() {
                 return Poll::Ready(Err("client_gone"));
             }
             stall.poll(cx).map(|()| Err("idle"))

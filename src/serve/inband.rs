@@ -23,7 +23,7 @@ use self::question::{Question, Taken};
 use self::reply::{Kind, Problem, Reply};
 use super::client::{Client, Next, Request, fail, left};
 use super::intake::{Linger, say};
-use super::wish::{Said, said};
+use super::wish::{Asking, Said, said};
 use super::{Door, Shared, travel};
 use crate::admit::limits::ending::Cut;
 use crate::admit::limits::tab::{Admission, used_up};
@@ -59,6 +59,11 @@ pub(super) struct Visit<'a> {
     admission: Admission,
 }
 
+/// Whether a tunnel to this target is one to the gateway itself.
+pub(super) fn is_meant(target: &Target) -> bool {
+    is_us(target) && target.port == PORT
+}
+
 /// Whether a target is the gateway itself, on any port.
 fn is_us(target: &Target) -> bool {
     matches!(&target.host, Host::Name(name) if &**name == HOST)
@@ -73,7 +78,7 @@ pub(super) fn is_asked(destination: &Destination<'_>) -> bool {
         Destination::Connect { .. } => Target::parse,
         Destination::Plain { .. } => |authority: &str| Target::parse_with_default(authority, PORT),
     };
-    begins && target(authority).is_ok_and(|target| is_us(&target) && target.port == PORT)
+    begins && target(authority).is_ok_and(|target| is_meant(&target))
 }
 
 /// Refuses what would leave for a host of this name: it is on no network.
@@ -89,36 +94,36 @@ pub(super) fn refuse_other_ports(target: &Target) -> Result<(), Fault> {
 }
 
 /// Serves a request to the gateway itself.
-pub(super) async fn ask(shared: &Shared, door: &Door, client: Client, mut request: Request) -> Next {
-    request.record.target = Some(format!("{HOST}:{PORT}"));
-    let visit = match enter(shared, &door.defaults, &client, &mut request).await {
+pub(super) async fn ask(shared: &Shared, client: Client, mut request: Request) -> Next {
+    let (door, asking) = (client.door.clone(), Asking::Head(&request.head));
+    let visit = match enter(shared, &door, asking, client.address, &mut request.record).await {
         Ok(visit) => visit,
         Err(fault) => return fail(shared, client, request, fault).await,
     };
     if request.asked.connect {
-        let Client { mut wire, .. } = client;
-        if say(&mut wire, &answer::established(None), shared).await {
-            request.record.status = Some(200);
-            tunnel(visit, wire, request.record).await;
-        } else {
-            request.record.end = Some("client_gone");
-        }
+        tunnel(visit, client.wire, request.record, &answer::established(None)).await;
         return Next::Done;
     }
     once(&visit, client, request).await
 }
 
-async fn enter<'a>(
+/// Lets a client in.
+///
+/// # Errors
+/// As any request is refused, up to where its pool would be chosen.
+pub(super) async fn enter<'a>(
     shared: &'a Shared,
-    defaults: &'a Parameters,
-    client: &Client,
-    request: &mut Request,
+    door: &'a Door,
+    asking: Asking<'_>,
+    client: SocketAddr,
+    record: &mut Record,
 ) -> Result<Visit<'a>, Fault> {
-    let said = said(shared, request.head.fields(), client.address, &mut request.record).await?;
+    record.target = Some(format!("{HOST}:{PORT}"));
+    let (said, _) = said(shared, door, asking, client, record).await?;
     let granted = said.caller.grant.as_ref().map(|grant| &grant.fixed.limits);
     let admission = said.caller.tab.enter(granted, shared.clock.now()).await?;
     let snapshot = shared.state.snapshot();
-    Ok(Visit { shared, defaults, client: client.address, said, snapshot, admission })
+    Ok(Visit { shared, defaults: &door.defaults, client, said, snapshot, admission })
 }
 
 /// A request in absolute-form.
@@ -135,7 +140,7 @@ async fn once(visit: &Visit<'_>, mut client: Client, mut request: Request) -> Ne
     };
     note(&mut request.record, &reply);
     let asked = request.asked;
-    let keeps = read && asked.persists && !travel::must_close(shared, client.at, &client.wire);
+    let keeps = read && asked.persists && !travel::must_close(shared, &client.door, &client.wire);
     let bytes = reply.bytes(asked.head_only, keeps);
     drop(request);
     if !keeps {
@@ -147,11 +152,16 @@ async fn once(visit: &Visit<'_>, mut client: Client, mut request: Request) -> Ne
     }
 }
 
-/// Requests inside a tunnel, until its client has no more: over any stream,
-/// however the tunnel was asked for. The tunnel counts as one connection of
+/// Tells the client that its tunnel stands, and answers its requests, until it
+/// has no more: over any stream, however the tunnel was asked for. The tunnel counts as one connection of
 /// its user, each request by rate. It is ended when it is as old as another
 /// may be idle, between two requests if its client takes its answers.
-pub(super) async fn tunnel(visit: Visit<'_>, wire: Wire, mut record: Record) {
+pub(super) async fn tunnel(visit: Visit<'_>, mut wire: Wire, mut record: Record, stands: &[u8]) {
+    record.status = Some(200);
+    if !say(&mut wire, stands, visit.shared).await {
+        record.end = Some("client_gone");
+        return;
+    }
     // The tunnel's own request has let in the first one.
     let first = AtomicBool::new(true);
     let (within, before) = (&visit, &first);

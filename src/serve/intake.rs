@@ -14,7 +14,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::Shared;
+use super::{Door, Shared};
 use crate::core::code::Code;
 use crate::core::fault::Fault;
 use crate::drain::Drain;
@@ -50,38 +50,51 @@ pub(super) enum Intake {
     /// The client is gone, was idle for too long, or is idle in a drain:
     /// nobody waits for an answer.
     Nobody,
+    /// Another protocol, on a connection that began at this instant; what was
+    /// read was given back.
+    Other(Instant),
     /// Another process takes what comes; what was read was given back.
     Elsewhere,
     /// Something that is no head, or not in time.
     Bad(Fault),
 }
 
-/// Reads one head. The first one of a connection must be there in `head`
-/// time, sent or not; a later one within `head` of its first byte, which may
-/// be `keep_alive` away.
+/// Reads one head. The first one of a connection (`opening`: since when it
+/// stands, where it came in) must be there in `head` time, sent or not; a
+/// later one within `head` of its first byte, which may be `keep_alive` away.
 pub(super) async fn head(
     wire: &mut Wire,
-    first: bool,
+    opening: Option<(Instant, &Door)>,
     limits: &HeadLimits,
     (head, keep_alive): (Duration, Duration),
     drain: &Drain,
 ) -> Intake {
     let mut buffer = BytesMut::new();
-    let begun = Instant::now();
-    let idle = if first { head } else { keep_alive };
+    let (begun, idle) = match opening {
+        Some((since, _)) => (since, head),
+        None => (Instant::now(), keep_alive),
+    };
     let begin = tokio::select! {
         biased;
-        read = timeout(idle, fill(wire, &mut buffer)) => read,
+        read = timeout_at(begun + idle, fill(wire, &mut buffer)) => read,
         () = drain.leaves() => {
             return if drain.is_begun() { Intake::Nobody } else { Intake::Elsewhere };
         }
     };
     match begin {
-        Err(_) if first => return Intake::Bad(too_slow()),
+        Err(_) if opening.is_some() => return Intake::Bad(too_slow()),
         Err(_) | Ok(Err(_) | Ok(0)) => return Intake::Nobody,
         Ok(Ok(_)) => {}
     }
-    let deadline = if first { begun } else { Instant::now() } + head;
+    let deadline = match opening {
+        // No more than a look at what was to be read anyway.
+        Some((since, door)) if !door.hears_http(buffer[0], wire) => {
+            wire.unread(buffer.freeze());
+            return Intake::Other(since);
+        }
+        Some((since, _)) => since + head,
+        None => Instant::now() + head,
+    };
     let mut scan = Scan::default();
     loop {
         match parse_request(&buffer, &mut scan, limits) {
@@ -129,8 +142,28 @@ pub(super) async fn fill(wire: &mut Wire, buffer: &mut BytesMut) -> io::Result<u
 /// Sends a short answer of ours; whether the client took it, for which it has
 /// as long as its connection may be idle.
 pub(super) async fn say(wire: &mut Wire, answer: &[u8], shared: &Shared) -> bool {
-    let sent = timeout(shared.settings.timeouts.keep_alive, wire.write_all(answer));
-    matches!(sent.await, Ok(Ok(())))
+    let sent = async {
+        wire.write_all(answer).await?;
+        // Of a plain socket this does nothing.
+        wire.flush().await
+    };
+    matches!(timeout(shared.settings.timeouts.keep_alive, sent).await, Ok(Ok(())))
+}
+
+/// Closes a connection on which nothing is owed, with the farewell that it
+/// has beside its end.
+pub(super) async fn leave(mut wire: Wire) {
+    if !wire.ends_by_drop() {
+        let farewell = Box::pin(async move { wire.shutdown().await });
+        // Whoever takes longer has had its chance.
+        let _ = timeout(Linger::SHORT.time, farewell).await;
+    }
+}
+
+/// Sends a last answer, and ends what is sent.
+pub(super) async fn last(wire: &mut Wire, answer: &[u8]) -> io::Result<()> {
+    wire.write_all(answer).await?;
+    wire.shutdown().await
 }
 
 /// Sends a last answer and closes so that it arrives: bytes that a client
@@ -138,7 +171,7 @@ pub(super) async fn say(wire: &mut Wire, answer: &[u8], shared: &Shared) -> bool
 /// answer away on its side.
 pub(super) async fn part(mut wire: Wire, answer: &[u8], linger: Linger) {
     let goodbye = async {
-        if wire.write_all(answer).await.is_err() || wire.shutdown().await.is_err() {
+        if last(&mut wire, answer).await.is_err() {
             return;
         }
         let mut thrown = 0;

@@ -15,6 +15,7 @@ use crate::admit::users::Caller;
 use crate::core::ask::{Ask, AtHand, ask, judge};
 use crate::core::code::Code;
 use crate::core::fault::Fault;
+use crate::core::pin::ExitName;
 use crate::core::policy::Judged;
 use crate::core::pool::NameRef;
 use crate::core::target::Target;
@@ -23,7 +24,7 @@ use crate::http1::fields::{Fields, Known};
 use crate::http1::forward::came_back;
 use crate::http1::head::{Destination, RequestHead};
 use crate::observe::access::Record;
-use crate::state::Snapshot;
+use crate::state::{Snapshot, Unpinned};
 use crate::store::Claim;
 
 /// A request that may have an exit.
@@ -61,29 +62,66 @@ impl Wish {
         let Self { ask, snapshot, judged, held, admission } = self;
         Bid { ask, snapshot, held: held.as_ref(), admission, target: Some(judged.target()) }
     }
+
+    /// As far as it concerns a rotation; exits that have failed for it are out.
+    pub(super) fn unpinned<'a>(&'a self, not: &'a [ExitName]) -> Unpinned<'a> {
+        Unpinned {
+            user: &self.ask.user,
+            filter: &self.ask.filter,
+            exit: self.ask.exit.as_ref().map(|exit| &*exit.name.id),
+            not,
+            target: Some(self.judged.target()),
+        }
+    }
+}
+
+/// A request, in the protocol that it came in.
+pub(super) enum Asking<'a> {
+    /// HTTP: the head says it all.
+    Head(&'a RequestHead),
+    /// SOCKS5. (Boxed: requests over HTTP make no room for it.)
+    Tunnel(Box<Proven>),
+}
+
+/// A request whose caller was to be proven before it was said for what.
+pub(super) struct Proven {
+    /// Who asks.
+    pub(super) caller: Result<Caller, Fault>,
+    /// Where to.
+    pub(super) target: Result<Target, Fault>,
 }
 
 /// A proven caller and what its parameters say, before any pool is asked.
 pub(super) struct Said {
     pub(super) caller: Caller,
-    /// Of username, fields and token together.
+    /// Of username, fields and token together, and the listener's session.
     pub(super) parameters: Parameters,
+    /// The session is the listener's: the client names none.
+    pub(super) by_listener: bool,
 }
 
-/// Proves the caller and reads its parameters.
+/// Proves the caller and reads its parameters; and where the request goes,
+/// which is not judged yet.
 ///
 /// # Errors
 /// 407, 403 `client_forbidden`, then 400.
 pub(super) async fn said(
     shared: &Shared,
-    fields: &Fields,
+    door: &Door,
+    asking: Asking<'_>,
     client: SocketAddr,
     record: &mut Record,
-) -> Result<Said, Fault> {
-    let caller = shared.users.prove(credential(fields), client.ip()).await?;
+) -> Result<(Said, Result<Target, Fault>), Fault> {
+    let (caller, target, head) = match asking {
+        Asking::Head(head) => (prove(shared, door, head, client).await?, aim(head), Some(head)),
+        Asking::Tunnel(proven) => (proven.caller?, proven.target, None),
+    };
     record.user = Some(caller.account.name.clone());
-    let said = parse(&caller.tail).map_err(|error| error.fault)?;
-    let said = said.join(from_fields(fields)?)?;
+
+    let mut said = parse(&caller.tail).map_err(|error| error.fault)?;
+    if let Some(head) = head {
+        said = said.join(from_fields(head.fields())?)?;
+    }
     let mut parameters = match &caller.grant {
         None => said,
         Some(grant) => {
@@ -91,12 +129,16 @@ pub(super) async fn said(
             said.join(fixed)?
         }
     };
+    let by_listener = parameters.session.is_none();
+    if by_listener {
+        parameters.session.clone_from(&door.defaults.session);
+    }
     judge(&parameters, &caller.account, &shared.settings.bounds)?;
     // A session that is made of what is at hand has the token's ttl as well.
     if let (None, Some(grant)) = (parameters.ttl, &caller.grant) {
         parameters.ttl = grant.fixed.ttl;
     }
-    Ok(Said { caller, parameters })
+    Ok((Said { caller, parameters, by_listener }, target))
 }
 
 /// Judges a request.
@@ -106,16 +148,16 @@ pub(super) async fn said(
 pub(super) async fn wish(
     shared: &Shared,
     door: &Door,
-    head: &RequestHead,
+    asking: Asking<'_>,
     client: SocketAddr,
     record: &mut Record,
 ) -> Result<Wish, Fault> {
-    let Said { caller, parameters } = said(shared, head.fields(), client, record).await?;
+    let head = match &asking {
+        Asking::Head(head) => Some(*head),
+        Asking::Tunnel(_) => None,
+    };
+    let (Said { caller, parameters, .. }, target) = said(shared, door, asking, client, record).await?;
     let snapshot = shared.state.snapshot();
-    let target = head.destination().and_then(|destination| match destination {
-        Destination::Connect { authority } => Target::parse(authority),
-        Destination::Plain { authority, .. } => Target::parse_with_default(authority, 80),
-    });
     let at_hand = AtHand { client: client.ip().to_canonical(), target: target.as_ref().ok() };
     let ask =
         ask(parameters, &door.defaults, &caller.account, snapshot.pools(), &shared.settings.bounds, at_hand)?;
@@ -142,12 +184,38 @@ pub(super) async fn wish(
     let target = target?;
     record.target = Some(target.to_string());
     inband::refuse_other_ports(&target)?;
-    if shared.settings.via.as_ref().is_some_and(|name| came_back(head, name)) {
+    if let (Some(name), Some(head)) = (&shared.settings.via, head)
+        && came_back(head, name)
+    {
         let detail = "the request has come through this gateway before: an exit leads back to it";
         return Err(Fault::new(Code::LoopDetected, detail));
     }
     let judged = ask.pool.targets.judge(target, &shared.own)?;
     Ok(Wish { ask, snapshot, judged, held, admission })
+}
+
+/// Who has sent it. At a listener with a user of its own, whoever comes from
+/// one of that user's addresses need not say so.
+async fn prove(
+    shared: &Shared,
+    door: &Door,
+    head: &RequestHead,
+    client: SocketAddr,
+) -> Result<Caller, Fault> {
+    let credential = credential(head.fields());
+    if let (None, Some(user)) = (credential, &door.user)
+        && let Some(caller) = shared.users.at_home(user, client.ip())
+    {
+        return Ok(caller);
+    }
+    shared.users.prove(credential, client.ip()).await
+}
+
+fn aim(head: &RequestHead) -> Result<Target, Fault> {
+    match head.destination()? {
+        Destination::Connect { authority } => Target::parse(authority),
+        Destination::Plain { authority, .. } => Target::parse_with_default(authority, 80),
+    }
 }
 
 /// The one credential; two are none, for a reader behind us might take the
@@ -160,7 +228,7 @@ fn credential(fields: &Fields) -> Option<&[u8]> {
     }
 }
 
-pub(super) fn from_fields(fields: &Fields) -> Result<Parameters, Fault> {
+fn from_fields(fields: &Fields) -> Result<Parameters, Fault> {
     let mut parameters = Parameters::default();
     for field in fields.iter() {
         let Some(name) = field.name().get(..9).filter(|start| start.eq_ignore_ascii_case("moorgate-")) else {
@@ -176,7 +244,7 @@ pub(super) fn from_fields(fields: &Fields) -> Result<Parameters, Fault> {
 
 /// What a token fixes: a request may say the same, or nothing. A ttl is for
 /// the sessions that there are.
-pub(super) fn from_grant(grant: &Grant, said: &Parameters) -> Parameters {
+fn from_grant(grant: &Grant, said: &Parameters) -> Parameters {
     let fixed = &grant.fixed;
     let session = fixed.session.clone();
     let has_session = session.is_some() || said.session.is_some();

@@ -292,3 +292,22 @@ fn sessions_of_affinity_are_found_by_what_they_are_made_of() {
     assert_eq!(body(&ask(&by_user, "acme", "DELETE /session", &Value::Null).ok())["id"], "@user=acme");
     assert_eq!(by_user.get("acme", &origin.url("/ip")).ok().news(), "new");
 }
+
+#[test]
+fn a_listeners_own_session_gives_way_to_the_requests() {
+    let origin = Origin::start();
+    let bound = json!({ "bind": "127.0.0.1:0", "user": "acme", "session": "port" });
+    let gateway = Setup::addresses(3).config("users.0.clients", json!(["127.0.0.1"])).listener(bound).start();
+    let port = gateway.listener(1);
+    let answer = port.client().send(get(&origin.url("/ip"), "")).answer("GET").ok();
+    let ask = |fields: &str| {
+        let mut client = port.client();
+        client.send(connect("moorgate.internal:80", "")).answer("CONNECT").ok();
+        client.send(format!("GET /session HTTP/1.1\r\nHost: x\r\n{fields}\r\n")).answer("GET")
+    };
+    let shown = body(&ask("").ok());
+    assert_eq!(format!("p/{}", shown["exit"].as_str().unwrap()), answer.exit());
+    is_problem(&ask("Moorgate-Session: other\r\n"), 404, "session_unknown");
+    // A browser sends no credential here at all: a page must not ask.
+    is_problem(&ask("Origin: http://evil.example\r\n"), 403, "origin_forbidden");
+}

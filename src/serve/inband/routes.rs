@@ -216,7 +216,11 @@ fn username(ask: &Ask, parameters: &Parameters) -> Result<String, Problem> {
 
 /// What the client's username and fields say, here and inside the tunnel.
 fn own_parameters(visit: &Visit<'_>, question: &Question) -> Result<Parameters, Problem> {
-    Ok(visit.said.parameters.clone().join(question.parameters.clone())?)
+    let mut own = visit.said.parameters.clone();
+    if visit.said.by_listener && question.parameters.session.is_some() {
+        own.session = None;
+    }
+    Ok(own.join(question.parameters.clone())?)
 }
 
 /// What is asked for by username and fields, as of any request to this

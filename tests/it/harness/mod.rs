@@ -21,6 +21,7 @@ pub mod request;
 pub mod setup;
 pub mod socks;
 pub mod target;
+pub mod tls;
 pub mod upstream;
 
 use std::net::{IpAddr, Ipv4Addr};
