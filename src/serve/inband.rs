@@ -11,7 +11,6 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use hyper::server::conn::http1;
@@ -35,7 +34,6 @@ use crate::http1::answer;
 use crate::http1::head::Destination;
 use crate::net::wire::Wire;
 use crate::observe::access::Record;
-use crate::state::Snapshot;
 
 mod question;
 mod reply;
@@ -54,8 +52,6 @@ pub(super) struct Visit<'a> {
     defaults: &'a Parameters,
     client: SocketAddr,
     said: Said,
-    /// The pools that were in force when it came.
-    snapshot: Arc<Snapshot>,
     admission: Admission,
 }
 
@@ -122,8 +118,7 @@ pub(super) async fn enter<'a>(
     let (said, _) = said(shared, door, asking, client, record).await?;
     let granted = said.caller.grant.as_ref().map(|grant| &grant.fixed.limits);
     let admission = said.caller.tab.enter(granted, shared.clock.now()).await?;
-    let snapshot = shared.state.snapshot();
-    Ok(Visit { shared, defaults: &door.defaults, client, said, snapshot, admission })
+    Ok(Visit { shared, defaults: &door.defaults, client, said, admission })
 }
 
 /// A request in absolute-form.
@@ -153,9 +148,10 @@ async fn once(visit: &Visit<'_>, mut client: Client, mut request: Request) -> Ne
 }
 
 /// Tells the client that its tunnel stands, and answers its requests, until it
-/// has no more: over any stream, however the tunnel was asked for. The tunnel counts as one connection of
-/// its user, each request by rate. It is ended when it is as old as another
-/// may be idle, between two requests if its client takes its answers.
+/// has no more: over any stream, however the tunnel was asked for. The tunnel
+/// counts as one connection of its user, each request by rate. It is ended when
+/// it is as old as another may be idle, between two requests if its client
+/// takes its answers.
 pub(super) async fn tunnel(visit: Visit<'_>, mut wire: Wire, mut record: Record, stands: &[u8]) {
     record.status = Some(200);
     if !say(&mut wire, stands, visit.shared).await {

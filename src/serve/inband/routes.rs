@@ -25,6 +25,7 @@ use crate::observe::instruments::MoveReason;
 use crate::serve::route::Route;
 use crate::serve::seat;
 use crate::serve::wish::{Bid, check_room};
+use crate::state::Snapshot;
 use crate::steer::reports;
 use crate::steer::sessions::Order;
 
@@ -132,14 +133,14 @@ async fn make(visit: &Visit<'_>, question: &Question) -> Result<Reply, Problem> 
     let parameters = new_parameters(visit, question, body(question)?)?;
     let (shared, account) = (visit.shared, &visit.said.caller.account);
     judge(&parameters, account, &shared.settings.bounds)?;
-    let ask = to_ask(visit, parameters.clone(), None)?;
+    let snapshot = shared.state.snapshot();
+    let ask = to_ask(visit, &snapshot, parameters.clone(), None)?;
     let session = ask.session.as_ref().ok_or(Kind::SessionRequired)?;
     let parameters = Parameters { pool: Some(NameRef::Exact((*ask.pool.name).into())), ..parameters };
     let username = username(&ask, &parameters)?;
     check_room(shared)?;
     seat::check(shared, &visit.admission, session.key).await?;
-    let bid =
-        Bid { ask: &ask, snapshot: &visit.snapshot, held: None, admission: &visit.admission, target: None };
+    let bid = Bid { ask: &ask, snapshot: &snapshot, held: None, admission: &visit.admission, target: None };
     let gone = || Fault::new(Code::NoExit, "the pool is being replaced");
     let leg = Route::new(shared, bid, session).ok_or_else(gone)?.first().await?;
     leg.claim.receipt.settled().await.map_err(Fault::from)?;
@@ -228,13 +229,18 @@ fn own_parameters(visit: &Visit<'_>, question: &Question) -> Result<Parameters, 
 fn wanted(visit: &Visit<'_>, question: &Question, target: Option<&Target>) -> Result<Ask, Problem> {
     let parameters = own_parameters(visit, question)?;
     judge(&parameters, &visit.said.caller.account, &visit.shared.settings.bounds)?;
-    to_ask(visit, parameters, target)
+    to_ask(visit, &visit.shared.state.snapshot(), parameters, target)
 }
 
-fn to_ask(visit: &Visit<'_>, parameters: Parameters, target: Option<&Target>) -> Result<Ask, Problem> {
+fn to_ask(
+    visit: &Visit<'_>,
+    snapshot: &Snapshot,
+    parameters: Parameters,
+    target: Option<&Target>,
+) -> Result<Ask, Problem> {
     let at_hand = AtHand { client: visit.client.ip().to_canonical(), target };
     let (account, bounds) = (&visit.said.caller.account, &visit.shared.settings.bounds);
-    Ok(ask(parameters, visit.defaults, account, visit.snapshot.pools(), bounds, at_hand)?)
+    Ok(ask(parameters, visit.defaults, account, snapshot.pools(), bounds, at_hand)?)
 }
 
 /// The session that is meant.

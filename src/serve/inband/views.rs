@@ -130,7 +130,8 @@ impl Cooldown {
 
 /// The pools that the user may use.
 pub(super) fn pools(visit: &Visit<'_>) -> Value {
-    let (account, pools) = (&visit.said.caller.account, visit.snapshot.pools());
+    let (account, snapshot) = (&visit.said.caller.account, visit.shared.state.snapshot());
+    let pools = snapshot.pools();
     let fixed = visit.said.caller.grant.as_ref().and_then(|grant| grant.fixed.pool.clone());
     let default = match &fixed {
         Some(name) => pools.pool(name),
@@ -139,7 +140,7 @@ pub(super) fn pools(visit: &Visit<'_>) -> Value {
     let may = |name: &str| account.may_use(name) && fixed.as_ref().is_none_or(|fixed| **fixed == *name);
     let shown = pools.iter().filter(|pool| may(&pool.name)).map(|pool| {
         let bounds = Bounds::of_user(&visit.shared.settings.bounds, account, pool);
-        let live = visit.snapshot.pool(&pool.name);
+        let live = snapshot.pool(&pool.name);
         let values = |key: &'static str| (key, live.map(|live| live.label_values(key, MOST_VALUES)));
         let labels: BTreeMap<_, _> = LABEL_KEYS
             .into_iter()
