@@ -9,6 +9,7 @@
 //! passed over: a checksum that is there must be right.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
 
 use super::Read;
 
@@ -75,20 +76,21 @@ fn v1(bytes: &[u8]) -> Read<Source, Misfit> {
     let line = line.ok_or(Misfit::Malformed("its line is no text, or ends without CR"))?;
     let words: Vec<_> = line.split(' ').collect();
     let source = match *words {
-        [_, "TCP4", from, to, from_port, to_port] => {
-            let ip = |word: &str| word.parse::<Ipv4Addr>().ok().map(IpAddr::V4);
-            ip(to).and(port(to_port)).and(ip(from).zip(port(from_port)))
-        }
-        [_, "TCP6", from, to, from_port, to_port] => {
-            let ip = |word: &str| word.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
-            ip(to).and(port(to_port)).and(ip(from).zip(port(from_port)))
-        }
+        [_, "TCP4", from, to, from_port, to_port] => ends::<Ipv4Addr>([from, to], [from_port, to_port]),
+        [_, "TCP6", from, to, from_port, to_port] => ends::<Ipv6Addr>([from, to], [from_port, to_port]),
         // Whatever follows.
         [_, "UNKNOWN", ..] => return Ok(Some((Source::Peer, end + 1))),
         _ => return Err(Misfit::Malformed("it has not six words, the second being TCP4 or TCP6")),
     };
     let (ip, port) = source.ok_or(Misfit::Malformed("an address or a port is unreadable"))?;
     Ok(Some((Source::Client(SocketAddr::new(ip, port)), end + 1)))
+}
+
+/// The first of two ends; the second must be right, too.
+fn ends<T: FromStr + Into<IpAddr>>([from, to]: [&str; 2], ports: [&str; 2]) -> Option<(IpAddr, u16)> {
+    let [from, _] = [from.parse::<T>().ok()?, to.parse::<T>().ok()?];
+    let [port, _] = [port(ports[0])?, port(ports[1])?];
+    Some((from.into(), port))
 }
 
 fn port(word: &str) -> Option<u16> {

@@ -38,7 +38,10 @@ pub(super) async fn talk(shared: &Arc<Shared>, mut client: Client, mut since: Op
                 return Box::pin(travel::go(shared, client, since.is_some())).await;
             }
             // Of a part of a head nothing has been done.
-            Intake::Nobody | Intake::Elsewhere => return intake::leave(client.wire).await,
+            Intake::Nobody | Intake::Elsewhere if client.wire.ends_by_drop() => return,
+            Intake::Nobody | Intake::Elsewhere => {
+                return Box::pin(intake::leave(client.wire)).await;
+            }
             Intake::Bad(fault) => {
                 return Box::pin(refuse(shared, Some(client.wire), client.address, &fault)).await;
             }

@@ -247,7 +247,7 @@ async fn one(
         return respond.send_reset(Reason::PROTOCOL_ERROR);
     };
     let parsed = parse_request(&bytes, &mut Scan::default(), &shared.settings.head);
-    let stream = Stream::new(&parts.method, bytes.framing(), body, respond);
+    let stream = Stream::carrier(&parts.method, bytes.framing(), body, respond);
     let client = Client::new(Wire::from(stream), address, door);
     let next = match parsed {
         Ok(Some((head, _))) => http::request(shared, client, head).await,

@@ -153,11 +153,8 @@ pub(super) async fn say(wire: &mut Wire, answer: &[u8], shared: &Shared) -> bool
 /// Closes a connection on which nothing is owed, with the farewell that it
 /// has beside its end.
 pub(super) async fn leave(mut wire: Wire) {
-    if !wire.ends_by_drop() {
-        let farewell = Box::pin(async move { wire.shutdown().await });
-        // Whoever takes longer has had its chance.
-        let _ = timeout(Linger::SHORT.time, farewell).await;
-    }
+    // Whoever takes longer has had its chance.
+    let _ = timeout(Linger::SHORT.time, wire.shutdown()).await;
 }
 
 /// Sends a last answer, and ends what is sent.

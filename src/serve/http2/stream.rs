@@ -81,7 +81,7 @@ enum Sender {
 
 impl Stream {
     /// Of a request with this method, whose head was read.
-    pub(super) fn new(
+    pub(super) fn carrier(
         method: &Method,
         framing: Framing,
         body: RecvStream,
