@@ -18,6 +18,7 @@ mod listeners;
 mod no_exit;
 pub mod pacer;
 mod pools;
+mod reports;
 mod room;
 mod siblings;
 mod sight;

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use rand::Rng;
 
-use super::cooling::{Cool, Cooled, Cooling};
+use super::cooling::Cooling;
 use super::exits::{Attempt, ConnectionGuard, ExitState};
 use super::hold::Holds;
 use super::lanes::{Lane, Lanes, Matching, Need};
@@ -26,7 +26,6 @@ use crate::core::select;
 use crate::core::session::{Filter, SessionKey, UserName};
 use crate::core::target::Target;
 use crate::core::time::{Timestamp, Ttl};
-use crate::observe::instruments::Reports;
 
 /// A pool in force with the live state of its exits.
 pub struct LivePool {
@@ -34,9 +33,9 @@ pub struct LivePool {
     pub pool: Arc<Pool>,
     /// In the order of [`Pool::exits`].
     pub(super) exits: Vec<Arc<ExitState>>,
-    lanes: Arc<Lanes>,
+    pub(super) lanes: Arc<Lanes>,
     holds: Arc<Holds>,
-    cooling: Arc<Cooling>,
+    pub(super) cooling: Arc<Cooling>,
     siblings: OnceLock<Siblings>,
 }
 
@@ -203,54 +202,10 @@ impl LivePool {
         })
     }
 
-    /// What is kept from the target. An exit that the client names is its own
-    /// choice.
-    fn cool(&self, target: Option<&Target>, named: Option<&str>, now: Timestamp) -> Option<Arc<Cool>> {
-        target.filter(|_| named.is_none()).and_then(|target| self.cooling.of(|| Some(target.site()), now))
-    }
-
-    /// From now on the exit of this id is kept from the target's site for the
-    /// pool's `cooldown`; of a prefix only that address, of a template
-    /// nothing, for its next session leaves by another address anyhow. Until
-    /// when; `None`: nothing is kept from anywhere.
-    pub fn report(&self, id: &str, variant: &Variant, target: &Target, now: Timestamp) -> Option<Timestamp> {
-        let (exit, _) = self.exit(id).filter(|_| !self.pool.cooldown.is_zero())?;
-        let address = match &exit.via {
-            Via::Prefix(_) => Some(variant.address()?),
-            via if via.is_template() => return None,
-            _ => None,
-        };
-        let until = now.plus(self.pool.cooldown);
-        self.cooling.report(&target.site(), &exit.name.id, address, until, now);
-        Some(until)
-    }
-
-    /// Whether a variant of an exit is not kept from the target.
-    pub fn is_good(&self, variant: &Variant, target: &Target, now: Timestamp) -> bool {
-        let Some(address) = variant.address() else { return true };
-        let cool = self.cooling.of(|| Some(target.site()), now);
-        cool.is_none_or(|cool| !cool.has_address(address, now))
-    }
-
     /// The values of a label that its exits have, as compared; at most so
     /// many.
     pub fn label_values(&self, key: &str, most: usize) -> Vec<Box<str>> {
         self.lanes.labels().values(key, most)
-    }
-
-    /// What clients have reported of its exits, for counting.
-    pub(crate) fn reports(&self) -> &Reports {
-        &self.cooling.reports
-    }
-
-    /// All that is kept from somewhere.
-    pub fn cooled(&self, now: Timestamp) -> Vec<Cooled> {
-        self.cooling.list(now)
-    }
-
-    /// The exit of this id is kept from nowhere any more.
-    pub fn forget_reports(&self, id: &str) {
-        self.cooling.forget(id);
     }
 
     /// A sibling: an exit that has this address, the one with the fewest pins
