@@ -24,7 +24,6 @@ use crate::http1::head::HeadLimits;
 use crate::net::listen::{self, Listener};
 use crate::net::resolve::Resolver;
 use crate::net::systemd::Manager;
-use crate::net::tls_server::TlsServer;
 use crate::observe::instruments::Instruments;
 use crate::serve::{self, Passage, Settings, Shared};
 use crate::state::{Exits, InForce};
@@ -46,7 +45,7 @@ mod upgrade;
 pub(crate) use birth::Birth;
 use birth::Image;
 use day::DayKeeper;
-use listeners::{Listeners, Socket};
+use listeners::{Listeners, Secured, Socket};
 use reload::Watching;
 use state::Ledger;
 
@@ -72,7 +71,7 @@ struct Inner {
     exits: Arc<Exits>,
     steering: Arc<Steering>,
     sockets: Vec<Socket>,
-    secured: Vec<Option<Arc<TlsServer>>>,
+    secured: Vec<Secured>,
     manager: Arc<Manager>,
     image: Option<Image>,
     /// Held while a new process is to take our place.

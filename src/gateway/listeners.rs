@@ -31,8 +31,15 @@ pub(super) struct Listeners {
     pub(super) all: Vec<Socket>,
     /// Numbers of inherited ones that nothing listens at any longer.
     pub(super) left: Vec<u32>,
-    /// The TLS of each listener of the configuration that has it.
-    pub(super) secured: Vec<Option<Arc<TlsServer>>>,
+    /// The TLS of those listeners that have it.
+    pub(super) secured: Vec<Secured>,
+}
+
+/// A listener's TLS.
+pub(super) struct Secured {
+    /// As the configuration had it at the start.
+    pub(super) binds: Vec<Bind>,
+    pub(super) tls: Arc<TlsServer>,
 }
 
 /// A listening socket, which closes when its accept loop lets it go.
@@ -66,7 +73,8 @@ impl Listeners {
         let mut listeners = Self::default();
         for (number, listener) in (1..).zip(&config.listeners) {
             let tls = tls(listener);
-            listeners.secured.push(tls.clone());
+            let secured = tls.clone().map(|tls| Secured { binds: listener.binds.clone(), tls });
+            listeners.secured.extend(secured);
             for wanted in &listener.binds {
                 let name = format!("listener-{number}");
                 let socket = listeners.open(wanted, &all, listener.mode, &name, &mut given)?;

@@ -43,7 +43,10 @@ pub(super) async fn talk(shared: &Arc<Shared>, mut client: Client, mut since: Op
                 return Box::pin(intake::leave(client.wire)).await;
             }
             Intake::Bad(fault) => {
-                return Box::pin(refuse(shared, Some(client.wire), client.address, &fault)).await;
+                // Whoever has not said a word may speak something else.
+                let hears = since.is_none() || client.door.hears_http(b'G', &client.wire);
+                let told = Some(client.wire).filter(|_| hears);
+                return Box::pin(refuse(shared, told, client.address, &fault)).await;
             }
         };
         let was_first = since.take().is_some();

@@ -41,6 +41,7 @@ mod harness;
 mod hop_by_hop;
 mod http2;
 mod inband;
+mod http2_frames;
 mod injection;
 mod instruments;
 mod limits;

@@ -104,7 +104,8 @@ fn sessions_made_while_descriptors_run_out_are_kept_or_refused_never_lost() {
 
 #[test]
 fn bytes_that_are_no_http_are_refused_or_closed_at_once() {
-    let gateway = Setup::addresses(1).config("timeouts", json!({ "head": "1m" })).start();
+    let setup = Setup::addresses(1).config("timeouts", json!({ "head": "1m" }));
+    let gateway = setup.config("listeners.0.protocol", "http").start();
     let hello = b"\x16\x03\x01\x00\xc0\x01\x00\x00\xbc\x03\x03\xaa\xbb\xcc\xdd\xee\xff\x11\x22\x33";
     // Nothing in it that no head could hold, but for its first byte.
     let mut clean_hello = vec![0x16, 3, 1, 2, 5, 1, 9, 9, 9, 3, 3];

@@ -207,6 +207,15 @@ fn a_slow_handshake_ends_with_the_heads_time() {
 }
 
 #[test]
+fn whoever_says_nothing_is_told_nothing() {
+    let setup = Setup::addresses(1).config("timeouts", json!({ "head": "300ms" }));
+    let gateway = setup.listener(json!({ "protocol": "socks5" })).start();
+    assert_eq!(Client::open(gateway.listener(1)).rest(), b"");
+    assert_eq!(gateway.access(0).field("code").as_deref(), Some("request_timeout"));
+    assert!(Client::open(gateway.listener(0)).rest().starts_with(b"HTTP/1.1 408 "));
+}
+
+#[test]
 fn other_protocols_are_sent_away_at_once() {
     let gateway = Setup::addresses(1)
         .listener(json!({ "protocol": "socks5" }))

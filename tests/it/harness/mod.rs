@@ -7,6 +7,7 @@ pub mod browser;
 pub mod client;
 pub mod gateway;
 pub mod heir;
+pub mod http2;
 pub mod load;
 pub mod log;
 pub mod measure;
