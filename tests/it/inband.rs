@@ -1,10 +1,13 @@
 //! What a client asks the gateway itself, by `moorgate.internal` (SPEC §10).
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::harness::operator::{json as body, look, session};
+use crate::harness::redis::Redis;
 use crate::harness::request::{Ask, connect, get, request};
-use crate::harness::{Answer, Client, Gateway, Origin, PASSWORD, Setup, basic};
+use crate::harness::{Answer, Client, Gateway, Origin, PASSWORD, Setup, basic, eventually};
 
 /// A request in absolute-form, with what it is told.
 #[track_caller]
@@ -310,4 +313,33 @@ fn a_listeners_own_session_gives_way_to_the_requests() {
     is_problem(&ask("Moorgate-Session: other\r\n"), 404, "session_unknown");
     // A browser sends no credential here at all: a page must not ask.
     is_problem(&ask("Origin: http://evil.example\r\n"), 403, "origin_forbidden");
+}
+
+#[test]
+fn what_a_client_asks_of_one_gateway_holds_on_the_others() {
+    let redis = Redis::start();
+    let setup = Setup::addresses(5).config("sessions.store", redis.url());
+    let gateways = [setup.clone().start(), setup.start()];
+    let origin = Origin::start();
+    let get = |at: usize, name: &str| gateways[at].get(name, &origin.url("/ip")).ok();
+    let follows = |name: &str, address: &str| {
+        eventually("the other gateway follows", Duration::from_secs(2), || {
+            (get(1, name).text() == address).then_some(())
+        });
+    };
+    let made = body(&ask(&gateways[0], "acme", "POST /sessions", &json!({ "ttl": "1h" })));
+    let name = made["username"].as_str().expect("a username");
+    assert_eq!(get(1, name).text(), made["exit_address"]);
+    let moved = body(&ask(&gateways[0], name, "POST /session/move", &json!({})).ok());
+    follows(name, moved["exit_address"].as_str().expect("an address"));
+    let told = json!({ "target": origin.url("/") });
+    let reported = body(&ask(&gateways[0], name, "POST /session/report", &told).ok());
+    follows(name, reported["session"]["exit_address"].as_str().expect("an address"));
+    let shown = body(&ask(&gateways[1], name, "GET /session", &Value::Null).ok());
+    assert_eq!((&shown["id"], &shown["moves"]), (&made["id"], &json!(2)));
+    ask(&gateways[0], name, "DELETE /session", &Value::Null).ok();
+    eventually("the session has ended on the other gateway", Duration::from_secs(2), || {
+        let asked = ask(&gateways[1], name, "GET /session", &Value::Null);
+        (asked.code() == "session_unknown").then_some(())
+    });
 }

@@ -93,35 +93,6 @@ fn a_move_on_one_gateway_holds_on_the_others_at_once() {
 }
 
 #[test]
-fn what_a_client_asks_of_one_gateway_holds_on_the_others() {
-    use crate::inband::ask;
-    let redis = Redis::start();
-    let gateways = fleet(&Setup::addresses(5), &redis, 2);
-    let origin = Origin::start();
-    let get = |at: usize, name: &str| gateways[at].get(name, &origin.url("/ip")).ok();
-    let follows = |name: &str, address: &str| {
-        eventually("the other gateway follows", Duration::from_secs(2), || {
-            (get(1, name).text() == address).then_some(())
-        });
-    };
-    let made = operator::json(&ask(&gateways[0], "acme", "POST /sessions", &json!({ "ttl": "1h" })));
-    let name = made["username"].as_str().expect("a username");
-    assert_eq!(get(1, name).text(), made["exit_address"]);
-    let moved = operator::json(&ask(&gateways[0], name, "POST /session/move", &json!({})).ok());
-    follows(name, moved["exit_address"].as_str().expect("an address"));
-    let told = json!({ "target": origin.url("/") });
-    let reported = operator::json(&ask(&gateways[0], name, "POST /session/report", &told).ok());
-    follows(name, reported["session"]["exit_address"].as_str().expect("an address"));
-    let shown = operator::json(&ask(&gateways[1], name, "GET /session", &serde_json::Value::Null).ok());
-    assert_eq!((&shown["id"], &shown["moves"]), (&made["id"], &json!(2)));
-    ask(&gateways[0], name, "DELETE /session", &serde_json::Value::Null).ok();
-    eventually("the session has ended on the other gateway", Duration::from_secs(2), || {
-        let asked = ask(&gateways[1], name, "GET /session", &serde_json::Value::Null);
-        (asked.code() == "session_unknown").then_some(())
-    });
-}
-
-#[test]
 fn a_first_exit_that_fails_is_replaced_for_all_gateways() {
     let redis = Redis::start();
     for round in 0..4 {
