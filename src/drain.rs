@@ -7,13 +7,13 @@
 //! Must not know: what is drained, or for how long one waits.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Poll, Waker};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::task::{Context, Poll, Waker};
 
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -37,6 +37,8 @@ pub(crate) struct Drain {
 struct Doors {
     accept: Arc<watch::Sender<Accept>>,
     given: CancellationToken,
+    /// The same, to look at.
+    are_given: Arc<AtomicBool>,
 }
 
 #[derive(Clone, Debug)]
@@ -51,7 +53,11 @@ enum Accept {
 
 impl Default for Doors {
     fn default() -> Self {
-        Self { accept: Arc::new(watch::Sender::new(Accept::Here)), given: CancellationToken::new() }
+        Self {
+            accept: Arc::new(watch::Sender::new(Accept::Here)),
+            given: CancellationToken::new(),
+            are_given: Arc::default(),
+        }
     }
 }
 
@@ -69,6 +75,14 @@ pub(crate) enum Door {
 /// Steps of [`Drain::step`].
 const BEGUN: u8 = 1;
 const FORCED: u8 = 2;
+
+/// Waits for [`Drain::leaves`] over and over.
+#[derive(Debug, Default)]
+pub(crate) struct Leaver {
+    waits: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// Whom it wakes.
+    told: Option<Waker>,
+}
 
 /// Held by whatever the end must wait for: a connection, for instance.
 #[derive(Debug)]
@@ -150,6 +164,7 @@ impl Drain {
     /// From now on [`Self::all_gone`] may come.
     pub(crate) fn hand_over(&self, sockets: Arc<[Bind]>) {
         self.set(Accept::Elsewhere(sockets));
+        self.doors.are_given.store(true, Ordering::Release);
         self.doors.given.cancel();
         self.leaves.cancel();
         self.alive.close();
@@ -168,7 +183,7 @@ impl Drain {
 
     /// Whether another process takes new requests.
     pub(crate) fn is_handed_over(&self) -> bool {
-        self.doors.given.is_cancelled()
+        self.doors.are_given.load(Ordering::Acquire)
     }
 
     /// Ready once it does, however long ago.
@@ -180,6 +195,21 @@ impl Drain {
     /// another process.
     pub(crate) async fn leaves(&self) {
         self.leaves.cancelled().await;
+    }
+
+    /// The same for one that asks again and again: after the first time it is
+    /// little more than a look.
+    pub(crate) fn poll_leaves(&self, leaver: &mut Leaver, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_begun() || self.is_handed_over() {
+            return Poll::Ready(());
+        }
+        if leaver.told.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            return Poll::Pending;
+        }
+        let waits = leaver.waits.get_or_insert_with(|| Box::pin(self.leaves.clone().cancelled_owned()));
+        let leaves = waits.as_mut().poll(cx);
+        leaver.told = Some(cx.waker().clone());
+        leaves
     }
 
     /// Ready once nothing is to be accepted.

@@ -35,6 +35,7 @@ mod birth;
 mod counts;
 mod day;
 mod demo_user;
+mod descriptors;
 mod listeners;
 mod probes;
 mod reload;
@@ -148,7 +149,10 @@ impl Gateway {
         let steering = Arc::new(steering);
         let shared = Arc::new(Shared {
             users: Arc::new(users),
-            connections: Connections::new(config.limits.connections, config.limits.connections_per_client),
+            connections: Connections::new(
+                descriptors::fitting(config.limits.connections),
+                config.limits.connections_per_client,
+            ),
             state: in_force,
             store,
             steering: steering.clone(),

@@ -66,10 +66,9 @@ pub(crate) enum Side {
 /// closes them: where one side's stream broke off, the other's wire was told
 /// to reset, so that nobody takes a broken stream for a whole one.
 ///
-/// `meter` counts what each side has taken, and bounds it.
-pub(crate) async fn run(client: &mut Wire, upstream: &mut Wire, idle: Duration, meter: &mut Meter) -> End {
+/// `meter` counts what each side has taken, and bounds it; `lull` has begun.
+pub(crate) async fn run(client: &mut Wire, upstream: &mut Wire, lull: &mut Lull, meter: &mut Meter) -> End {
     let mut tunnel = Tunnel { up: Flow::new(), down: Flow::new() };
-    let mut lull = Lull::new(idle);
     // Over a client that sends what the upstream side does not take. The other
     // way round there is no need: a client that does not read may yet.
     let mut client_vigil = Vigil::new(AtEnd::Stays);

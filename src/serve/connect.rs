@@ -18,12 +18,11 @@ use crate::admit::limits::tab::Admission;
 use crate::core::fault::Fault;
 use crate::dial::Purpose;
 use crate::http1::answer::{self, Announce};
-use crate::net::wire::Wire;
 use crate::observe::access::Record;
 use crate::relay::meter::Meter;
 
 /// Serves a CONNECT.
-pub(super) async fn connect(shared: &Arc<Shared>, mut client: Client, mut request: Request) -> Next {
+pub(super) async fn connect(shared: &Arc<Shared>, mut client: Box<Client>, mut request: Request) -> Next {
     client.kept = Kept::default();
     let at_end = presence::at_end(&request.asked, &client.wire);
     let found = {
@@ -38,7 +37,7 @@ pub(super) async fn connect(shared: &Arc<Shared>, mut client: Client, mut reques
     };
     let Request { head, record, .. } = request;
     drop(head);
-    stand(shared, client.wire, way, record, answer::established).await
+    stand(shared, client, way, record, answer::established).await
 }
 
 /// The way to where a client wants to go.
@@ -57,11 +56,12 @@ pub(super) async fn way(
 /// Tells the client, by what `answer` says, that its tunnel stands.
 pub(super) async fn stand(
     shared: &Shared,
-    mut wire: Wire,
+    client: Box<Client>,
     (link, admission): (Link, Admission),
     mut record: Record,
     answer: impl FnOnce(Option<&Announce<'_>>) -> Vec<u8>,
 ) -> Next {
+    let Client { mut wire, waits, .. } = *client;
     let news = link.news(shared).await;
     record.news = news;
     record.status = Some(200);
@@ -71,5 +71,5 @@ pub(super) async fn stand(
         return Next::Done;
     }
     let meter = Meter::new(&admission.allowance()).telling(link.flows(shared));
-    Next::Tunnel(Tunnel::new(wire, link, admission, record, meter))
+    Next::Tunnel(Tunnel::new(wire, waits.lull, link, admission, record, meter))
 }

@@ -23,23 +23,44 @@ use crate::net::wire::Wire;
 use crate::observe::access::{Kind, Record};
 
 /// Serves a client until its connection ends.
-pub(crate) async fn serve(shared: Arc<Shared>, door: Arc<Door>, wire: Wire, peer: SocketAddr) {
-    if door.proxied_by.is_some() {
-        return Box::pin(proxied(shared, door, wire, peer)).await;
+pub(crate) fn serve(
+    shared: Arc<Shared>,
+    door: Arc<Door>,
+    wire: Wire,
+    peer: SocketAddr,
+) -> impl Future<Output = ()> + Send {
+    let client = Client::new(wire, canonical(peer), door);
+    async move {
+        if client.door.proxied_by.is_some() {
+            return Box::pin(proxied(shared, client)).await;
+        }
+        enter(&shared, client, true).await;
     }
-    go_on(shared, door, wire, peer, true).await;
 }
 
 /// Goes on with a client that another process has served before. `first`: it
 /// has made no request yet.
-pub(crate) async fn go_on(shared: Arc<Shared>, door: Arc<Door>, wire: Wire, peer: SocketAddr, first: bool) {
-    let address = canonical(peer);
-    let _counted = match shared.connections.enter(Some(address.ip())) {
+pub(crate) fn go_on(
+    shared: Arc<Shared>,
+    door: Arc<Door>,
+    wire: Wire,
+    peer: SocketAddr,
+    first: bool,
+) -> impl Future<Output = ()> + Send {
+    let client = Client::new(wire, canonical(peer), door);
+    async move { enter(&shared, client, first).await }
+}
+
+async fn enter(shared: &Arc<Shared>, client: Box<Client>, first: bool) {
+    let _counted = match shared.connections.enter(Some(client.address.ip())) {
         Ok(counted) => counted,
-        Err(fault) => return Box::pin(turn_away(&shared, &door, wire, address, &fault)).await,
+        Err(fault) => {
+            let Client { wire, address, door, .. } = *client;
+            return Box::pin(turn_away(shared, &door, wire, address, &fault)).await;
+        }
     };
     let since = first.then(Instant::now);
-    talk(&shared, Client::new(wire, address, door), since).await;
+    talk(shared, client, since).await;
 }
 
 fn canonical(peer: SocketAddr) -> SocketAddr {
@@ -55,9 +76,9 @@ async fn turn_away(shared: &Shared, door: &Door, wire: Wire, address: SocketAddr
 }
 
 /// Serves a client for whom a balancer has connected.
-async fn proxied(shared: Arc<Shared>, door: Arc<Door>, mut wire: Wire, peer: SocketAddr) {
+async fn proxied(shared: Arc<Shared>, client: Box<Client>) {
     let since = Instant::now();
-    let peer = canonical(peer);
+    let Client { mut wire, address: peer, door, .. } = *client;
     let trusted = match &door.proxied_by {
         Some(ProxiedBy::Some(nets)) => nets.iter().any(|net| net.contains(&peer.ip())),
         _ => true,
@@ -123,7 +144,7 @@ pub(super) fn bad(shared: &Shared, client: SocketAddr, fault: &Fault) {
 
 /// Serves a client that has not begun with HTTP/1: what it has sent was given
 /// back to the wire.
-pub(super) async fn other(shared: &Arc<Shared>, client: Client, since: Instant) {
+pub(super) async fn other(shared: &Arc<Shared>, client: Box<Client>, since: Instant) {
     let first = client.wire.given_back().first().copied().unwrap_or_default();
     let protocol = client.door.protocol;
     let is_open = client.door.is_open(&client.wire);
@@ -150,8 +171,8 @@ pub(super) async fn other(shared: &Arc<Shared>, client: Client, since: Instant) 
 }
 
 /// Shakes hands, and serves what is spoken inside.
-async fn secure(shared: &Arc<Shared>, client: Client, since: Instant) {
-    let Client { wire, address, door, .. } = client;
+async fn secure(shared: &Arc<Shared>, client: Box<Client>, since: Instant) {
+    let Client { wire, address, door, .. } = *client;
     let Some(tls) = door.tls.clone() else { return };
     let deadline = since + shared.settings.timeouts.head;
     // Boxed: it is over before what comes inside begins.

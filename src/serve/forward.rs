@@ -28,7 +28,7 @@ use crate::http1::head::Destination;
 use crate::relay::meter::Meter;
 
 /// Serves a plain request.
-pub(super) async fn forward(shared: &Arc<Shared>, client: Client, request: Request) -> Next {
+pub(super) async fn forward(shared: &Arc<Shared>, client: Box<Client>, request: Request) -> Next {
     // Boxed, as all that is rare is: no other request makes room for it.
     let turn = match begin(shared, client, request).await {
         Ok(turn) => turn,
@@ -44,9 +44,9 @@ pub(super) async fn forward(shared: &Arc<Shared>, client: Client, request: Reque
 /// Why a request gets no exchange.
 enum No {
     /// It is refused, or no exit takes it.
-    Fault(Client, Request, Fault),
+    Fault(Box<Client>, Request, Fault),
     /// It is for this gateway to answer (Max-Forwards).
-    Mirror(Client, Request),
+    Mirror(Box<Client>, Request),
     /// Its client has left.
     Left(Request),
 }
@@ -54,7 +54,7 @@ enum No {
 /// Judges a request and finds a way out for it.
 async fn begin<'a>(
     shared: &'a Arc<Shared>,
-    mut client: Client,
+    mut client: Box<Client>,
     mut request: Request,
 ) -> Result<Box<Turn<'a>>, No> {
     let asking = Asking::Head(&request.head);
@@ -160,11 +160,11 @@ enum Passed {
 }
 
 impl<'a> Turn<'a> {
-    fn new(shared: &'a Shared, client: Client, request: Request, wish: Wish, link: Link) -> Box<Self> {
+    fn new(shared: &'a Shared, client: Box<Client>, request: Request, wish: Wish, link: Link) -> Box<Self> {
         let head = onward(shared, &request, &link);
         let response = wish.ask.pool.timeouts.response;
-        let Client { wire, address, door, kept } = client;
-        let exchange = Exchange::new(shared, &request, wire, link, head, response);
+        let Client { wire, address, door, kept, waits } = *client;
+        let exchange = Exchange::new(shared, &request, (wire, waits), link, head, response);
         let meter = Meter::new(&wish.admission.allowance()).telling(exchange.link.flows(shared));
         Box::new(Self { shared, address, door, kept, request, wish, exchange, meter })
     }
@@ -240,12 +240,14 @@ impl<'a> Turn<'a> {
     /// The answer is passed on.
     fn leave(mut self: Box<Self>, persists: bool, keeps: bool) -> Next {
         let sent_all = self.exchange.sent_all();
+        let waits = std::mem::take(&mut self.exchange.waits);
         let (wire, link, clean) = self.exchange.part();
         if keeps && sent_all && clean {
             self.kept.put(link);
         }
         if persists && sent_all {
-            Next::Request(Client { wire, address: self.address, door: self.door, kept: self.kept })
+            let Self { address, door, kept, .. } = *self;
+            Next::Request(Box::new(Client { wire, address, door, kept, waits }))
         } else {
             Next::Part(wire, Vec::new(), if sent_all { Linger::SHORT } else { Linger::UPLOAD })
         }
@@ -257,8 +259,9 @@ impl<'a> Turn<'a> {
             self.request.record.end = Some("client_gone");
             return Next::Done;
         }
+        let lull = std::mem::take(&mut self.exchange.waits.lull);
         let (client, link, _) = self.exchange.part();
-        Next::Tunnel(Tunnel::new(client, link, self.wish.admission, self.request.record, self.meter))
+        Next::Tunnel(Tunnel::new(client, lull, link, self.wish.admission, self.request.record, self.meter))
     }
 
     /// No answer that can be passed on.
@@ -266,6 +269,7 @@ impl<'a> Turn<'a> {
         self.count();
         let sent_all = self.exchange.sent_all();
         let mut out = self.exchange.owed();
+        let waits = std::mem::take(&mut self.exchange.waits);
         let (mut wire, mut link, _) = self.exchange.part();
         if !sent_all {
             // The target must not take what it got for the whole.
@@ -289,7 +293,10 @@ impl<'a> Turn<'a> {
             return Next::Part(wire, out, Linger::after(&stopped.fault));
         }
         match say(&mut wire, &out, self.shared).await {
-            true => Next::Request(Client { wire, address: self.address, door: self.door, kept: self.kept }),
+            true => {
+                let Self { address, door, kept, .. } = *self;
+                Next::Request(Box::new(Client { wire, address, door, kept, waits }))
+            }
             false => Next::Done,
         }
     }

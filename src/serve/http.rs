@@ -24,14 +24,9 @@ use crate::observe::access::{Kind, Record};
 
 /// Serves a client, who may begin with another protocol, until its connection
 /// ends. `since`: when that began, of one that has made no request yet.
-pub(super) async fn talk(shared: &Arc<Shared>, mut client: Client, mut since: Option<Instant>) {
+pub(super) async fn talk(shared: &Arc<Shared>, mut client: Box<Client>, mut since: Option<Instant>) {
     loop {
-        let timeouts = &shared.settings.timeouts;
-        let waits = (timeouts.head, timeouts.keep_alive);
-        let opening = since.map(|since| (since, &*client.door));
-        let head = match intake::head(&mut client.wire, opening, &shared.settings.head, waits, &shared.drain)
-            .await
-        {
+        let head = match intake::head(&mut client, since, shared).await {
             Intake::Head(head) => head,
             Intake::Other(since) => return Box::pin(entry::other(shared, client, since)).await,
             Intake::Elsewhere if travel::can_go(shared, &client.door, &client.wire) => {
@@ -73,7 +68,7 @@ pub(super) async fn refuse(shared: &Shared, wire: Option<Wire>, address: SocketA
     }
 }
 
-pub(super) async fn request(shared: &Arc<Shared>, client: Client, head: RequestHead) -> Next {
+pub(super) async fn request(shared: &Arc<Shared>, client: Box<Client>, head: RequestHead) -> Next {
     let kind = if head.method() == "CONNECT" { Kind::Tunnel } else { Kind::Forward };
     let record = Record::begin(kind, client.address, &shared.instruments);
     let asked = match framing::request(&head).and_then(|asked| check_body(&client, shared, asked)) {
@@ -111,7 +106,7 @@ fn check_body(client: &Client, shared: &Shared, asked: Asked) -> Result<Asked, V
     Ok(asked)
 }
 
-fn part(client: Client, mut record: Record, fault: &Fault, context: FaultContext) -> Next {
+fn part(client: Box<Client>, mut record: Record, fault: &Fault, context: FaultContext) -> Next {
     note(&mut record, fault);
     Next::Part(client.wire, answer::fault(fault, context).bytes, Linger::after(fault))
 }

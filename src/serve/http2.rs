@@ -46,8 +46,9 @@ const SEND_BUFFER: usize = 64 * 1024;
 const MOST_PENDING_RESETS: usize = 20;
 /// Streams that the client has broken, over a connection's life.
 const MOST_LOCAL_RESETS: usize = 256;
-/// How long a connection with streams may be silent before its client is
-/// asked whether it is there, and how long it has to say so.
+/// How often the client of a connection with streams is asked whether it is
+/// there, and how long it has to say so; where `keep_alive` and `head` are
+/// less, they count.
 const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 /// How long a connection that is over has to take its farewell, and its
 /// streams to see that.
@@ -111,10 +112,11 @@ struct Life<'a> {
     connection: Connection<Guarded, Bytes>,
     requests: Requests<'a>,
     ping: Option<PingPong>,
-    /// When the client's last sign of life was asked for, while it is due.
-    asked: Option<Instant>,
-    /// Since when there is no request; the first must come sooner.
-    idle: Option<(Instant, Duration)>,
+    /// The client was asked for a sign of life, which is due.
+    asked: bool,
+    /// There is no request.
+    idle: bool,
+    /// Rings when the client has been waited for long enough.
     alarm: Pin<Box<Sleep>>,
     /// It takes no more requests.
     leaving: bool,
@@ -128,8 +130,8 @@ impl<'a> Life<'a> {
             ping: connection.ping_pong(),
             connection,
             requests: FuturesUnordered::new(),
-            asked: None,
-            idle: Some((since, head)),
+            asked: false,
+            idle: true,
             alarm: Box::pin(sleep_until(since + head)),
             leaving: false,
         }
@@ -164,7 +166,12 @@ impl<'a> Life<'a> {
                     // What is under way goes on; new requests go elsewhere.
                     self.leave();
                 }
-                () = answered(&mut self.ping), if self.asked.is_some() => self.asked = None,
+                () = answered(&mut self.ping), if self.asked => {
+                    self.asked = false;
+                    if !self.idle {
+                        self.wait(self.pings().0);
+                    }
+                }
                 () = &mut self.alarm => if !self.look() { break Ok(()) },
             }
         };
@@ -182,43 +189,50 @@ impl<'a> Life<'a> {
         request: ::http::Request<RecvStream>,
         respond: SendResponse<Bytes>,
     ) {
-        if self.idle.take().is_some() {
-            self.alarm.as_mut().reset(Instant::now() + PING.0);
+        if std::mem::take(&mut self.idle) {
+            self.wait(self.pings().0);
         }
         self.requests.push(Box::pin(one(self.shared, door.clone(), address, request, respond)));
     }
 
     /// The last request is over.
     fn rest(&mut self) {
-        let keep_alive = self.shared.settings.timeouts.keep_alive;
-        (self.idle, self.asked) = (Some((Instant::now(), keep_alive)), None);
-        self.alarm.as_mut().reset(Instant::now() + keep_alive);
+        self.idle = true;
+        self.wait(if self.leaving { FAREWELL } else { self.shared.settings.timeouts.keep_alive });
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.alarm.as_mut().reset(Instant::now() + time);
+    }
+
+    fn pings(&self) -> (Duration, Duration) {
+        let timeouts = &self.shared.settings.timeouts;
+        (PING.0.min(timeouts.keep_alive), PING.1.min(timeouts.head))
     }
 
     fn leave(&mut self) {
         self.leaving = true;
         self.connection.graceful_shutdown();
         if self.requests.is_empty() {
-            self.alarm.as_mut().reset(Instant::now() + FAREWELL);
+            self.wait(FAREWELL);
         }
     }
 
     /// Looks after a client of which nothing was heard; whether it may stay.
     fn look(&mut self) -> bool {
-        let now = Instant::now();
         match (self.idle, self.asked) {
             // It has had its farewell.
-            (Some(_), _) if self.leaving => return false,
-            (Some(_), _) => self.leave(),
-            (None, Some(_)) => {
+            (true, _) if self.leaving => return false,
+            (true, _) => self.leave(),
+            (false, true) => {
                 self.connection.abrupt_shutdown(Reason::NO_ERROR);
                 return false;
             }
-            (None, None) => {
+            (false, false) => {
                 let sent = self.ping.as_mut().map(|ping| ping.send_ping(h2::Ping::opaque()));
-                let is_sent = matches!(sent, Some(Ok(())));
-                self.asked = is_sent.then_some(now);
-                self.alarm.as_mut().reset(now + if is_sent { PING.1 } else { PING.0 });
+                self.asked = matches!(sent, Some(Ok(())));
+                let (every, within) = self.pings();
+                self.wait(if self.asked { within } else { every });
             }
         }
         true

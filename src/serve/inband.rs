@@ -90,7 +90,7 @@ pub(super) fn refuse_other_ports(target: &Target) -> Result<(), Fault> {
 }
 
 /// Serves a request to the gateway itself.
-pub(super) async fn ask(shared: &Shared, client: Client, mut request: Request) -> Next {
+pub(super) async fn ask(shared: &Shared, client: Box<Client>, mut request: Request) -> Next {
     let (door, asking) = (client.door.clone(), Asking::Head(&request.head));
     let visit = match enter(shared, &door, asking, client.address, &mut request.record).await {
         Ok(visit) => visit,
@@ -122,7 +122,7 @@ pub(super) async fn enter<'a>(
 }
 
 /// A request in absolute-form.
-async fn once(visit: &Visit<'_>, mut client: Client, mut request: Request) -> Next {
+async fn once(visit: &Visit<'_>, mut client: Box<Client>, mut request: Request) -> Next {
     let shared = visit.shared;
     let (reply, read) = match question::take(shared, &mut client.wire, &request).await {
         Taken::Whole(question) => {

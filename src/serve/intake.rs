@@ -7,18 +7,18 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::task::ready;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
-use super::{Door, Shared};
+use super::Shared;
+use super::client::{Client, Waits};
 use crate::core::code::Code;
 use crate::core::fault::Fault;
-use crate::drain::Drain;
-use crate::http1::head::{HeadLimits, RequestHead, Scan, parse_request};
+use crate::http1::head::{RequestHead, Scan, parse_request};
 use crate::net::wire::Wire;
 use crate::relay::buffer::{HEAD_BYTES, with_buffer};
 
@@ -59,45 +59,46 @@ pub(super) enum Intake {
     Bad(Fault),
 }
 
-/// Reads one head. The first one of a connection (`opening`: since when it
-/// stands, where it came in) must be there in `head` time, sent or not; a
-/// later one within `head` of its first byte, which may be `keep_alive` away.
-pub(super) async fn head(
-    wire: &mut Wire,
-    opening: Option<(Instant, &Door)>,
-    limits: &HeadLimits,
-    (head, keep_alive): (Duration, Duration),
-    drain: &Drain,
-) -> Intake {
+/// Reads one head. The first one of a connection (`since`: when that began)
+/// must be there in `head` time, sent or not; a later one within `head` of its
+/// first byte, which may be `keep_alive` away.
+pub(super) async fn head(client: &mut Client, since: Option<Instant>, shared: &Shared) -> Intake {
+    let Shared { settings, drain, .. } = shared;
+    let Client { wire, door, waits: Waits { lull, leaver }, .. } = client;
     let mut buffer = BytesMut::new();
-    let (begun, idle) = match opening {
-        Some((since, _)) => (since, head),
-        None => (Instant::now(), keep_alive),
-    };
-    let begin = tokio::select! {
-        biased;
-        read = timeout_at(begun + idle, fill(wire, &mut buffer)) => read,
-        () = drain.leaves() => {
-            return if drain.is_begun() { Intake::Nobody } else { Intake::Elsewhere };
-        }
-    };
-    match begin {
-        Err(_) if opening.is_some() => return Intake::Bad(too_slow()),
-        Err(_) | Ok(Err(_) | Ok(0)) => return Intake::Nobody,
-        Ok(Ok(_)) => {}
+    match since {
+        Some(since) => lull.begin_at(since, settings.timeouts.head),
+        None => lull.begin(settings.timeouts.keep_alive),
     }
-    let deadline = match opening {
+    let begin = poll_fn(|cx| {
+        if let Poll::Ready(read) = poll_fill(cx, wire, &mut buffer) {
+            return Poll::Ready(Begin::Read(read));
+        }
+        if drain.poll_leaves(leaver, cx).is_ready() {
+            return Poll::Ready(Begin::Leave);
+        }
+        lull.poll(cx).map(|()| Begin::TooLate)
+    });
+    match begin.await {
+        Begin::Leave if drain.is_begun() => return Intake::Nobody,
+        Begin::Leave => return Intake::Elsewhere,
+        Begin::TooLate if since.is_some() => return Intake::Bad(too_slow()),
+        Begin::TooLate | Begin::Read(Err(_) | Ok(0)) => return Intake::Nobody,
+        Begin::Read(Ok(_)) => {}
+    }
+    match since {
         // No more than a look at what was to be read anyway.
-        Some((since, door)) if !door.hears_http(buffer[0], wire) => {
+        Some(since) if !door.hears_http(buffer[0], wire) => {
             wire.unread(buffer.freeze());
             return Intake::Other(since);
         }
-        Some((since, _)) => since + head,
-        None => Instant::now() + head,
-    };
+        // It has been counting.
+        Some(_) => {}
+        None => lull.begin(settings.timeouts.head),
+    }
     let mut scan = Scan::default();
     loop {
-        match parse_request(&buffer, &mut scan, limits) {
+        match parse_request(&buffer, &mut scan, &settings.head) {
             Err(violation) => return Intake::Bad(violation.into()),
             Ok(Some((head, length))) => {
                 wire.unread(buffer.split_off(length).freeze());
@@ -107,18 +108,25 @@ pub(super) async fn head(
         }
         let more = tokio::select! {
             biased;
-            more = timeout_at(deadline, fill(wire, &mut buffer)) => more,
+            more = lull.outlasted_by(fill(wire, &mut buffer)) => more,
             () = drain.handed_over() => {
                 wire.unread(buffer.freeze());
                 return Intake::Elsewhere;
             }
         };
         match more {
-            Err(_) => return Intake::Bad(too_slow()),
-            Ok(Err(_) | Ok(0)) => return Intake::Nobody,
-            Ok(Ok(_)) => {}
+            None => return Intake::Bad(too_slow()),
+            Some(Err(_) | Ok(0)) => return Intake::Nobody,
+            Some(Ok(_)) => {}
         }
     }
+}
+
+/// How a wait for a head's first bytes ends.
+enum Begin {
+    Read(io::Result<usize>),
+    Leave,
+    TooLate,
 }
 
 fn too_slow() -> Fault {
@@ -128,15 +136,16 @@ fn too_slow() -> Fault {
 /// Reads what is there into `buffer`, through the thread's buffer: while it
 /// waits it holds no memory. 0 at the end.
 pub(super) async fn fill(wire: &mut Wire, buffer: &mut BytesMut) -> io::Result<usize> {
-    poll_fn(|cx| {
-        with_buffer(|borrowed| {
-            let mut read = ReadBuf::new(&mut borrowed[..HEAD_BYTES]);
-            ready!(Pin::new(&mut *wire).poll_read(cx, &mut read))?;
-            buffer.extend_from_slice(read.filled());
-            Ok(read.filled().len()).into()
-        })
+    poll_fn(|cx| poll_fill(cx, wire, buffer)).await
+}
+
+fn poll_fill(cx: &mut Context<'_>, wire: &mut Wire, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
+    with_buffer(|borrowed| {
+        let mut read = ReadBuf::new(&mut borrowed[..HEAD_BYTES]);
+        ready!(Pin::new(wire).poll_read(cx, &mut read))?;
+        buffer.extend_from_slice(read.filled());
+        Poll::Ready(Ok(read.filled().len()))
     })
-    .await
 }
 
 /// Sends a short answer of ours; whether the client took it, for which it has

@@ -39,7 +39,7 @@ struct Asked {
 }
 
 /// Serves a client that has begun with SOCKS5.
-pub(super) async fn serve(shared: &Arc<Shared>, mut client: Client, since: Instant) {
+pub(super) async fn serve(shared: &Arc<Shared>, mut client: Box<Client>, since: Instant) {
     let deadline = since + shared.settings.timeouts.head;
     // Boxed: it is over before the tunnel begins.
     let asked = timeout_at(deadline, Box::pin(ask(shared, &mut client))).await;
@@ -123,7 +123,7 @@ async fn login(
     }
 }
 
-async fn tunnel(shared: &Arc<Shared>, mut client: Client, asked: Asked) -> Next {
+async fn tunnel(shared: &Arc<Shared>, mut client: Box<Client>, asked: Asked) -> Next {
     let mut record = Record::begin(Kind::Tunnel, client.address, &shared.instruments);
     let leaves = shared.drain.is_begun() || shared.drain.is_handed_over();
     let inside = asked.request.target.as_ref().is_ok_and(inband::is_meant);
@@ -152,7 +152,7 @@ async fn tunnel(shared: &Arc<Shared>, mut client: Client, asked: Asked) -> Next 
         unless_left(&mut client.wire, at_end, pin!(way)).await
     };
     match found {
-        Some(Ok(way)) => connect::stand(shared, client.wire, way, record, granted).await,
+        Some(Ok(way)) => connect::stand(shared, client, way, record, granted).await,
         Some(Err(fault)) => refuse(client, record, &fault),
         None => {
             record.end = Some("client_gone");
@@ -161,7 +161,7 @@ async fn tunnel(shared: &Arc<Shared>, mut client: Client, asked: Asked) -> Next 
     }
 }
 
-fn refuse(client: Client, mut record: Record, fault: &Fault) -> Next {
+fn refuse(client: Box<Client>, mut record: Record, fault: &Fault) -> Next {
     note(&mut record, fault);
     let answer = socks5::replied(fault.code().socks_reply()).to_vec();
     Next::Part(client.wire, answer, Linger::SHORT)

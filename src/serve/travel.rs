@@ -53,7 +53,7 @@ pub(super) fn must_close(shared: &Shared, door: &Door, wire: &Wire) -> bool {
 
 /// Takes a client there, with what was read from it. Where that process is
 /// gone, so is the connection.
-pub(super) async fn go(shared: &Shared, client: Client, first: bool) {
+pub(super) async fn go(shared: &Shared, client: Box<Client>, first: bool) {
     let (Some(far), Ok((tcp, unread))) = (shared.passage.0.get(), client.wire.into_tcp()) else { return };
     let message = ToNew::Client { at: client.door.at.clone(), peer: client.address, first };
     if let Err(error) = far.channel.send(&message, &unread, &[tcp.as_fd()]).await {

@@ -3,11 +3,12 @@
 use std::io::{Read, Write};
 
 use h2::Reason;
+use serde_json::json;
 
 use crate::harness::gateway::is_access;
 use crate::harness::http2::{Connection, get, start};
 use crate::harness::tls::{self, Made};
-use crate::harness::{Gateway, Origin, Setup, basic};
+use crate::harness::{Gateway, Origin, Setup, Target, basic};
 
 /// A client that writes its frames itself.
 struct Raw(tls::Stream);
@@ -104,6 +105,37 @@ impl Raw {
         // A reset may have thrown it away.
         u32::from(Reason::ENHANCE_YOUR_CALM)
     }
+}
+
+#[test]
+fn a_client_that_answers_no_ping_is_gone() {
+    let timeouts = json!({ "keep_alive": "300ms", "head": "600ms" });
+    let (gateway, made) = start(Setup::addresses(1).config("timeouts", timeouts));
+    let target = Target::open();
+    let tunnel = |raw: &mut Raw| {
+        let credential = basic("acme");
+        let credential = credential.trim_end().split_once(": ").unwrap().1;
+        let authority = target.address.to_string();
+        let head = fields(&[
+            (":method", "CONNECT"),
+            (":authority", &authority),
+            ("proxy-authorization", credential),
+        ]);
+        raw.0.write_all(&frame(HEADERS, 4, 1, &head)).unwrap();
+        target.accept()
+    };
+    let (mut dead, mut alive) = (Raw::open(&gateway, &made), Raw::open(&gateway, &made));
+    let (mut dead_far, mut alive_far) = (tunnel(&mut dead), tunnel(&mut alive));
+    // Its questions come again and again, and the tunnel stands.
+    for _ in 0..5 {
+        let (_, question) = alive.frame(PING);
+        alive.0.write_all(&frame(PING, 1, 0, &question)).unwrap();
+    }
+    assert_eq!(dead_far.end().unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    let mut ended = Vec::new();
+    let _ = dead.0.read_to_end(&mut ended);
+    alive.0.write_all(&frame(DATA, 0, 1, b"still")).unwrap();
+    assert_eq!(alive_far.exactly(5), b"still");
 }
 
 #[test]
