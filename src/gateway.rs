@@ -148,14 +148,20 @@ impl Gateway {
         users.replace(&entries, config.tokens.as_ref());
         let resolver = Resolver::system()
             .map_err(|error| StartError::Listen(format!("names cannot be resolved: {error}")))?;
+        let in_force = InForce::new(loaded.pools, exits.clone(), kept.switches.clone(), clock.now());
+        let (in_force, store) = (Arc::new(in_force), kept.store.clone());
+        let (reloads, asked) = reloads();
+        let steering = kept.steering(in_force.clone(), clock.clone(), instruments.clone(), reloads);
+        let steering = Arc::new(steering);
         let shared = Arc::new(Shared {
             users: Arc::new(users),
             connections: Connections::new(
                 descriptors::fitting(config.limits.connections),
                 config.limits.connections_per_client,
             ),
-            state: Arc::new(InForce::new(loaded.pools, exits.clone(), kept.switches.clone(), clock.now())),
-            store: kept.store.clone(),
+            state: in_force,
+            store,
+            steering: steering.clone(),
             dialer: Dialer::new(Arc::new(resolver)),
             clock,
             drain: Drain::new(),
@@ -166,8 +172,6 @@ impl Gateway {
         });
         let watch =
             Watching { pools: Watch::new(loaded.watched), config: Watch::new(config.watched().clone()) };
-        let (reloads, asked) = reloads();
-        let steering = Arc::new(kept.steering(&shared, reloads));
         let token = config.admin.as_ref().and_then(|admin| admin.token.as_ref());
         let key = Arc::new(admin::Key::new(token));
         let inner = Arc::new(Inner {

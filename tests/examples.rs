@@ -1,8 +1,5 @@
-//! The examples work: each client of `examples/` runs against a real gateway,
-//! each file is taken by `moorgate check`.
-//!
-//! Needs what `.ci/install-test-deps` installs: curl, Go, Python with
-//! requests, Node with undici.
+//! The examples work: the embedded gateway serves, each file is taken by
+//! `moorgate check`. Clients are run by `tests/clients.rs`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -18,14 +15,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use harness::request::Ask;
-use harness::{Origin, PASSWORD, Setup};
+use harness::{Origin, Setup};
 use serde_json::Value;
 
 #[path = "it/harness/mod.rs"]
 #[expect(dead_code, unused_imports, reason = "tests/it uses all of it")]
 mod harness;
-
-const INSTALL: &str = ".ci/install-test-deps installs what the tests need";
 
 /// What the examples' files take from the environment.
 const ENVIRONMENT: [(&str, &str); 5] = [
@@ -40,18 +35,6 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Runs a client against a gateway of three exits and an origin that answers
-/// with the address that it sees.
-#[track_caller]
-fn check_client(command: &mut Command) {
-    let gateway = Setup::addresses(3).start();
-    let origin = Origin::start();
-    let proxy = format!("http://acme:{PASSWORD}@{}", gateway.listener(0));
-    let printed = printed(command.arg(proxy).arg(origin.url("/ip")));
-    check_pairs(&printed);
-    assert_eq!(origin.count(), 4);
-}
-
 /// What a program prints that ends well.
 #[track_caller]
 fn printed(command: &mut Command) -> String {
@@ -60,18 +43,6 @@ fn printed(command: &mut Command) -> String {
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?} failed:\n{printed}{complaint}");
     printed
-}
-
-/// One exit for a session, two without.
-#[track_caller]
-fn check_pairs(printed: &str) {
-    let (first, second) = pair(printed, "sticky:");
-    assert_eq!(first, second, "one session, two exits");
-    let (third, fourth) = pair(printed, "rotating:");
-    assert_ne!(third, fourth, "no session, one exit twice");
-    for seen in [first, third, fourth] {
-        assert!(["127.0.0.2", "127.0.0.3", "127.0.0.4"].contains(&seen), "{seen} is no exit");
-    }
 }
 
 /// The two addresses of a line.
@@ -92,30 +63,11 @@ fn run(command: &mut Command) -> Output {
         command.env_remove(name).env_remove(name.to_uppercase());
     }
     let output = command.current_dir(root()).stdin(Stdio::null()).output();
-    output.unwrap_or_else(|error| panic!("cannot run {command:?} ({error}): {INSTALL}"))
-}
-
-/// Whether a program runs well with these arguments.
-fn works(program: &str, arguments: &[&str]) -> bool {
-    let quiet = Command::new(program)
-        .args(arguments)
-        .current_dir(root())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    quiet.is_ok_and(|status| status.success())
-}
-
-#[test]
-fn curl() {
-    assert!(works("curl", &["--version"]), "curl is missing (Debian package curl): {INSTALL}");
-    check_client(&mut Command::new("examples/curl.sh"));
+    output.unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"))
 }
 
 #[test]
 fn tokens() {
-    assert!(works("curl", &["--version"]), "curl is missing (Debian package curl): {INSTALL}");
     let dir = tempfile::tempdir().expect("a folder");
     let key = dir.path().join("ci.pem");
     let mut make = Command::new(harness::gateway::MOORGATE);
@@ -127,47 +79,13 @@ fn tokens() {
     let mut client = Command::new("examples/token.sh");
     client.env("MOORGATE", harness::gateway::MOORGATE).arg(&key).args(["acme", &proxy]);
     let printed = printed(client.arg(origin.url("/ip")));
-    check_pairs(&printed);
+    let (first, second) = pair(&printed, "sticky:");
+    assert_eq!(first, second, "one session, two exits");
+    let (third, fourth) = pair(&printed, "rotating:");
+    assert_ne!(third, fourth, "no session, one exit twice");
     let (first, second) = pair(&printed, "fixed:");
     assert_eq!(first, second, "the token's session, two exits");
     assert_eq!(origin.count(), 6);
-}
-
-#[test]
-fn python_requests() {
-    // A Python of one's own may stand before Debian's, with other packages.
-    let python =
-        ["python3", "/usr/bin/python3"].into_iter().find(|python| works(python, &["-c", "import requests"]));
-    let python = python
-        .unwrap_or_else(|| panic!("Python has no requests (Debian package python3-requests): {INSTALL}"));
-    check_client(Command::new(python).arg("examples/python_requests.py"));
-}
-
-#[test]
-fn node_undici() {
-    assert!(works("node", &["--version"]), "node is missing (Debian package nodejs): {INSTALL}");
-    let undici = root().join("examples/node/node_modules/undici");
-    assert!(undici.exists(), "{} is missing (npm ci --prefix examples/node): {INSTALL}", undici.display());
-    check_client(Command::new("node").arg("examples/node/node_undici.mjs"));
-}
-
-#[test]
-fn go() {
-    assert!(works("go", &["version"]), "go is missing (Debian package golang-go): {INSTALL}");
-    // Built apart, for `go run` wants to be in the module's folder.
-    let dir = tempfile::tempdir().expect("a folder");
-    let client = dir.path().join("client");
-    let output = Command::new("go")
-        .args(["build", "-o"])
-        .arg(&client)
-        .arg(".")
-        .current_dir(root().join("examples/go"))
-        .env("GOFLAGS", "-mod=mod")
-        .env("GOTOOLCHAIN", "local")
-        .output()
-        .expect("go runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    check_client(&mut Command::new(client));
 }
 
 #[test]

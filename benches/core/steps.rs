@@ -161,7 +161,7 @@ impl Chooser {
     }
 
     fn rotate(&mut self) -> bool {
-        let ask = Unpinned { user: &self.user, filter: &self.filter, exit: None, not: &[] };
+        let ask = Unpinned { user: &self.user, filter: &self.filter, exit: None, not: &[], target: None };
         black_box(self.pool.rotate(&ask, NOW, &mut self.rng)).is_ok()
     }
 
@@ -175,6 +175,7 @@ impl Chooser {
             not: &[],
             address: None,
             siblings_only: false,
+            target: None,
         };
         black_box(self.pool.place(&ask, NOW, &mut self.rng)).is_ok()
     }
@@ -257,7 +258,7 @@ fn many_pools(size: usize, measure: &mut Measure<'_>) {
     warm("find the pool, rotate; as many pools, up to 1,000", measure, || {
         n = (n + 7919) % names.len();
         let snapshot = in_force.snapshot();
-        let ask = Unpinned { user: &user, filter: &filter, exit: None, not: &[] };
+        let ask = Unpinned { user: &user, filter: &filter, exit: None, not: &[], target: None };
         let pool = snapshot.pool(&names[n]).expect("a pool");
         assert!(pool.rotate(&ask, NOW, &mut rng).is_ok());
     });

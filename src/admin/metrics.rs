@@ -12,6 +12,7 @@ use axum::response::IntoResponse;
 use super::problem::Problem;
 use super::{Desk, aside};
 use crate::observe::exposition::MEDIA_TYPE;
+use crate::observe::instruments::ReportReason;
 use crate::observe::metrics::{self, Exit, Fleet, Pool, Scene};
 use crate::observe::process::Taken;
 use crate::state::LivePool;
@@ -75,6 +76,11 @@ impl Desk {
                 down: dials.down,
             }
         });
-        Pool { name: live.pool.name.clone(), exits: exits.collect() }
+        Pool {
+            name: live.pool.name.clone(),
+            exits: exits.collect(),
+            reports: ReportReason::ALL.map(|reason| live.reports().get(reason)),
+            cooling: live.cooled(now).len(),
+        }
     }
 }

@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::Router;
 use axum::http::header::CONTENT_TYPE;
@@ -28,10 +28,11 @@ use crate::admit::users::Users;
 use crate::drain::Drain;
 use crate::net::listen::{self, Listener};
 use crate::net::wire::Wire;
-use crate::steer::Steering;
+use crate::steer::{Steering, wall};
 
 mod address;
 mod asks;
+mod cooldowns;
 mod events;
 mod exits;
 mod gate;
@@ -104,6 +105,7 @@ fn routes(desk: Arc<Desk>, gate: Gate) -> Router {
         .route("/v1/sessions/{key}", get(sessions::one).delete(sessions::end))
         .route("/v1/sessions/{key}/move", post(sessions::relocate))
         .route("/v1/sessions/{key}/extend", post(sessions::extend))
+        .route("/v1/cooldowns", get(cooldowns::list))
         .route("/v1/users", get(users::list))
         .route("/v1/events", get(events::stream))
         .fallback(problem::not_found)
@@ -149,11 +151,4 @@ async fn json_aside<T: Serialize>(
         serde_json::to_vec(&shown).map_err(|_| Problem::new(Kind::Busy, "ask again"))
     };
     Ok(([(CONTENT_TYPE, "application/json")], aside(text).await??))
-}
-
-/// An instant of the wall clock, in ms since the Unix epoch, as people write
-/// it (RFC 3339).
-fn wall(ms: u64) -> String {
-    let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(ms));
-    humantime::format_rfc3339_millis(at.unwrap_or(SystemTime::UNIX_EPOCH)).to_string()
 }

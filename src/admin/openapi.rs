@@ -14,7 +14,7 @@ use utoipa::openapi::{Content, OpenApi as Document, Ref, RefOr, Required, Respon
 use utoipa::{Modify, OpenApi};
 
 use super::problem::Problem;
-use super::{events, exits, health, metrics, pools, sessions, users};
+use super::{cooldowns, events, exits, health, metrics, pools, sessions, users};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -27,7 +27,7 @@ use super::{events, exits, health, metrics, pools, sessions, users};
         pools::list, pools::reload,
         exits::list::list, exits::one, exits::act,
         sessions::list, sessions::one, sessions::end, sessions::relocate, sessions::extend,
-        users::list, events::stream, metrics::scrape, health::healthz, health::readyz,
+        cooldowns::list, users::list, events::stream, metrics::scrape, health::healthz, health::readyz,
     ),
     components(schemas(Problem)),
     modifiers(&Bearer, &Failures),

@@ -67,9 +67,6 @@ pub(super) struct Session {
 impl Session {
     fn new(key: SessionKey, pin: &Pin, steering: &Steering) -> Self {
         let at = |instant| wall(steering.wall_ms(instant));
-        let snapshot = steering.state.snapshot();
-        let pool = snapshot.pool(&pin.exit.pool);
-        let known = pool.and_then(|pool| pool.address_of(&pin.exit.id, &pin.variant));
         Self {
             key: key.to_string(),
             user: pin.user.clone(),
@@ -77,7 +74,7 @@ impl Session {
             session: pin.session.to_string(),
             labels: pin.filter.iter().map(|(key, value)| (key, value.to_owned())).collect(),
             exit: pin.exit.id.clone(),
-            exit_address: pin.variant.address().or(known),
+            exit_address: steering.address_of(pin),
             made: at(pin.made),
             expires: at(pin.expires),
             ends: at(pin.ends()),

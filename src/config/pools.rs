@@ -60,6 +60,10 @@ pub(super) struct PoolEntry {
     /// How long a session's room at its exit stays taken after its end.
     #[schemars(extend("default" = "0s"))]
     pub(super) reuse_after: Option<Span>,
+    /// How long an exit is kept from a site (a registrable domain) after a
+    /// client has reported that it is no good for it; 0s: it is not.
+    #[schemars(extend("default" = "10m"))]
+    pub(super) cooldown: Option<Span>,
     /// How many dials a request may cost.
     #[schemars(extend("default" = 3))]
     pub(super) attempts: Option<Whole<1, 100>>,

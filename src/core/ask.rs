@@ -12,7 +12,7 @@ use super::exit::Exit;
 use super::fault::Fault;
 use super::pool::{Affinity, Failover, NameRef, Pool, Pools, SessionBounds};
 use super::session::{Filter, SessionId, SessionKey, UserName};
-use super::target::{Host, Target};
+use super::target::Target;
 use super::time::Ttl;
 use super::username::Parameters;
 
@@ -217,31 +217,34 @@ fn made_of(affinity: Affinity, user: &str, at_hand: AtHand<'_>) -> Option<Sessio
         Affinity::None => return None,
         Affinity::ClientIp => format!("@client={}", at_hand.client),
         Affinity::User => format!("@user={user}"),
-        Affinity::Target => format!("@target={}", site(at_hand.target?)),
-        Affinity::ClientIpAndTarget => format!("@client={}@target={}", at_hand.client, site(at_hand.target?)),
+        Affinity::Target => format!("@target={}", at_hand.target?.site()),
+        Affinity::ClientIpAndTarget => {
+            format!("@client={}@target={}", at_hand.client, at_hand.target?.site())
+        }
     };
     // A name too long to show is as good by its digest.
     SessionId::new(&text)
         .or_else(|| SessionId::new(&format!("@digest={}", blake3::hash(text.as_bytes()).to_hex())))
 }
 
-/// The registrable domain of a name, or what there is instead.
-fn site(target: &Target) -> String {
-    match &target.host {
-        Host::Name(name) => psl::domain_str(name).unwrap_or(name).to_owned(),
-        Host::Ip(ip) => ip.to_string(),
-    }
-}
-
 /// Several bounds taken together.
-struct Bounds {
-    min: Ttl,
-    max: Ttl,
-    default_ttl: Ttl,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// No ttl below this.
+    pub min: Ttl,
+    /// No ttl above this.
+    pub max: Ttl,
+    /// Where a session names none.
+    pub default_ttl: Ttl,
     idle: Option<Ttl>,
 }
 
 impl Bounds {
+    /// Of a user's sessions in a pool.
+    pub fn of_user(gateway: &GatewayBounds, account: &Account, pool: &Pool) -> Self {
+        Self::of(gateway, [&account.sessions, &pool.sessions])
+    }
+
     /// From wide to narrow: the narrowest maximum and the last default count.
     fn of<const N: usize>(gateway: &GatewayBounds, narrower: [&SessionBounds; N]) -> Self {
         let mut all = Self {

@@ -155,6 +155,9 @@ pub struct Pool {
     pub sessions: SessionBounds,
     /// How long an exit's room stays taken after a pin ended.
     pub reuse_after: Duration,
+    /// For how long an exit is kept from a site that a client has reported it
+    /// to be no good for; 0: it is not.
+    pub cooldown: Duration,
     /// How many dials a request may cost: 1 to 100.
     pub attempts: u32,
     /// How long a new or returned exit takes to its full weight.
@@ -196,6 +199,7 @@ impl Pool {
             affinity: None,
             sessions: SessionBounds::default(),
             reuse_after: Duration::ZERO,
+            cooldown: Duration::from_secs(600),
             attempts: 3,
             slow_start: Duration::from_secs(60),
             probe: None,

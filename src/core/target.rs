@@ -3,6 +3,7 @@
 //! Owns: [`Target`] and [`Host`], read from an authority.
 //! Must not know: whether it may be reached.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -43,6 +44,15 @@ impl Target {
         match port {
             Some(port) if !port.is_empty() => Ok(Self { host, port: parse_port(port)? }),
             _ => Ok(Self { host, port: default_port }),
+        }
+    }
+
+    /// What is one site to whoever runs it: the registrable domain of a name
+    /// (by the public suffix list), else the name or address itself.
+    pub fn site(&self) -> Cow<'_, str> {
+        match &self.host {
+            Host::Name(name) => psl::domain_str(name).unwrap_or(name).into(),
+            Host::Ip(ip) => ip.to_string().into(),
         }
     }
 }
@@ -279,6 +289,17 @@ mod tests {
         assert_eq!(port("[::1]"), Some(80));
         assert_eq!(port("h:81"), Some(81));
         assert_eq!(port("h:0"), None);
+    }
+
+    #[test]
+    fn a_site_is_a_registrable_domain() {
+        let site = |text| Target::parse_with_default(text, 80).unwrap().site().into_owned();
+        assert_eq!(site("a.b.Example.co.uk"), "example.co.uk");
+        assert_eq!(site("example.com."), "example.com");
+        assert_eq!(site("co.uk"), "co.uk");
+        assert_eq!(site("localhost"), "localhost");
+        assert_eq!(site("127.0.0.1:81"), "127.0.0.1");
+        assert_eq!(site("[2001:db8::1]"), "2001:db8::1");
     }
 
     proptest! {

@@ -16,8 +16,7 @@ use crate::core::shared::Address;
 use crate::core::time::Timestamp;
 use crate::observe::events::{self, Event};
 use crate::observe::instruments::Instruments;
-use crate::serve::Shared;
-use crate::state::{Exits, Switches};
+use crate::state::{Exits, InForce, Switches};
 use crate::steer::reload::Reloads;
 use crate::steer::{self, Steering};
 use crate::store::{Damage, Left, PinObserver, Store, StoreConfig, WhenAway};
@@ -90,9 +89,13 @@ async fn connect(config: &Config, address: &Address, clock: &Arc<dyn Clock>, obs
 
 impl Kept {
     /// What acts on it, and on all that is shared.
-    pub(super) fn steering(self, shared: &Shared, reloads: Reloads) -> Steering {
-        let (state, clock) = (shared.state.clone(), shared.clock.clone());
-        let instruments = shared.instruments.clone();
+    pub(super) fn steering(
+        self,
+        state: Arc<InForce>,
+        clock: Arc<dyn Clock>,
+        instruments: Arc<Instruments>,
+        reloads: Reloads,
+    ) -> Steering {
         Steering::new(state, self.store, clock, instruments, reloads, self.folder, self.switches)
     }
 }

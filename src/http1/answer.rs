@@ -72,6 +72,10 @@ pub fn established(announce: Option<&Announce<'_>>) -> Vec<u8> {
     out
 }
 
+/// The value of `Proxy-Authenticate`. Constant: Chromium caches a credential
+/// for proxy and realm.
+pub(crate) const CHALLENGE: &str = "Basic realm=\"moorgate\", charset=\"UTF-8\"";
+
 /// How a failed request's connection stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FaultContext {
@@ -133,8 +137,7 @@ pub fn fault(fault: &Fault, context: FaultContext) -> FaultAnswer {
     text(&mut out, &["Proxy-Status: moorgate; error=", error, "; details=\"", code.name(), "\"\r\n"]);
     text(&mut out, &["Cache-Control: no-store\r\nContent-Type: application/problem+json\r\n"]);
     if code.status() == 407 {
-        // Constant: Chromium caches a credential for proxy and realm.
-        text(&mut out, &["Proxy-Authenticate: Basic realm=\"moorgate\", charset=\"UTF-8\"\r\n"]);
+        text(&mut out, &["Proxy-Authenticate: ", CHALLENGE, "\r\n"]);
     }
     if let Some(wait) = fault.retry_after_s() {
         text(&mut out, &["Retry-After: "]);

@@ -73,6 +73,19 @@ pub(crate) enum Event {
         /// How many sessions it holds.
         sessions: u32,
     },
+    /// A client has reported that an exit is no good for a site.
+    ExitReported {
+        /// Of which pool.
+        pool: Arc<str>,
+        /// Its id.
+        exit: Arc<str>,
+        /// The registrable domain, or the address.
+        site: String,
+        /// By kind.
+        reason: &'static str,
+        /// For how many seconds it is kept from there; 0: it is not.
+        cooldown: u64,
+    },
     /// The operator has switched an exit.
     ExitSwitched {
         /// Of which pool.
@@ -143,6 +156,7 @@ impl Event {
             Self::SessionEnded(_) => "session_ended",
             Self::ExitEjected { .. } => "exit_ejected",
             Self::ExitReturned { .. } => "exit_returned",
+            Self::ExitReported { .. } => "exit_reported",
             Self::ExitReaddressed { .. } => "exit_readdressed",
             Self::ExitSwitched { .. } => "exit_switched",
             Self::Reloaded { .. } => "reloaded",

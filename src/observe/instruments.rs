@@ -105,12 +105,20 @@ pub(crate) enum MoveReason {
     AddressChanged,
     /// The operator, or its owner, asked for it.
     Asked,
+    /// Its owner reported that its exit is no good for a target.
+    Reported,
 }
 
 impl MoveReason {
     /// Every reason.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::ExitDown, Self::FirstDial, Self::ExitChanged, Self::AddressChanged, Self::Asked];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::ExitDown,
+        Self::FirstDial,
+        Self::ExitChanged,
+        Self::AddressChanged,
+        Self::Asked,
+        Self::Reported,
+    ];
 
     /// The word in events and metrics.
     pub(crate) fn word(self) -> &'static str {
@@ -120,7 +128,73 @@ impl MoveReason {
             Self::ExitChanged => "exit_changed",
             Self::AddressChanged => "address_changed",
             Self::Asked => "asked",
+            Self::Reported => "reported",
         }
+    }
+}
+
+/// What a client holds against an exit, by kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ReportReason {
+    /// The target refused it: 401, 403, a ban.
+    Blocked,
+    /// The target asked for proof of being human.
+    Captcha,
+    /// The target said that it was too much: 429.
+    RateLimited,
+    /// It was too slow, or nothing came.
+    Slow,
+    /// Something else, or nothing was said.
+    Other,
+}
+
+impl ReportReason {
+    /// Every reason.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Blocked, Self::Captcha, Self::RateLimited, Self::Slow, Self::Other];
+
+    /// The word in events and metrics.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Blocked => "blocked",
+            Self::Captcha => "captcha",
+            Self::RateLimited => "rate_limited",
+            Self::Slow => "slow",
+            Self::Other => "other",
+        }
+    }
+
+    /// What a client's own words come to.
+    pub(crate) fn of(text: &str) -> Self {
+        let text = text.to_ascii_lowercase();
+        let has = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
+        if has(&["captcha", "challenge", "human"]) {
+            Self::Captcha
+        } else if has(&["429", "rate", "throttl", "too many"]) {
+            Self::RateLimited
+        } else if has(&["block", "ban", "forbid", "denied", "403", "401"]) {
+            Self::Blocked
+        } else if has(&["slow", "time", "504"]) {
+            Self::Slow
+        } else {
+            Self::Other
+        }
+    }
+}
+
+/// Reports about the exits of a pool, by reason.
+#[derive(Debug, Default)]
+pub(crate) struct Reports([Counter; ReportReason::ALL.len()]);
+
+impl Reports {
+    /// One more.
+    pub(crate) fn one(&self, reason: ReportReason) {
+        self.0[reason as usize].one();
+    }
+
+    /// How many so far.
+    pub(crate) fn get(&self, reason: ReportReason) -> u64 {
+        self.0[reason as usize].get()
     }
 }
 
@@ -228,6 +302,21 @@ mod tests {
         let counts = timer.counts();
         assert_eq!((counts[0], counts[1], counts[15], counts[16]), (2, 1, 1, 1));
         assert!((timer.sum() - 7_200.002_002).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_reason_is_one_of_few() {
+        let check = |text, expected| assert_eq!(ReportReason::of(text), expected, "{text}");
+        check("blocked", ReportReason::Blocked);
+        check("HTTP 403", ReportReason::Blocked);
+        check("403 with a CAPTCHA", ReportReason::Captcha);
+        check("429", ReportReason::RateLimited);
+        check("rate_limited", ReportReason::RateLimited);
+        check("timeout", ReportReason::Slow);
+        check("", ReportReason::Other);
+        for reason in ReportReason::ALL {
+            check(reason.word(), reason);
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::access::Kind;
 use super::exposition::{Exposition, Metric, Type};
-use super::instruments::{ENDS_US, Instruments, MoveReason, Timer};
+use super::instruments::{ENDS_US, Instruments, MoveReason, ReportReason, Timer};
 use super::process::Taken;
 use crate::core::code::Code;
 
@@ -66,6 +66,10 @@ pub(crate) struct Pool {
     pub(crate) name: Arc<str>,
     /// Its exits.
     pub(crate) exits: Vec<Exit>,
+    /// What clients reported of them, in the order of [`ReportReason::ALL`].
+    pub(crate) reports: [u64; ReportReason::ALL.len()],
+    /// How many exits, or addresses of one, are kept from some site.
+    pub(crate) cooling: usize,
 }
 
 /// An exit, or several together.
@@ -216,6 +220,18 @@ fn pools(out: &mut Exposition, pools: &[Pool]) {
         let ejected = pool.exits.iter().filter(|exit| exit.ejected && exit.state == "active").count();
         exits.is(&[("pool", &pool.name), ("state", "ejected")], ejected);
     }
+    let help = "Reports by clients that an exit is no good for a target, by kind.";
+    let mut reports = out.metric("moorgate_reports_total", Type::Counter, help);
+    for pool in pools {
+        for (reason, count) in ReportReason::ALL.iter().zip(pool.reports) {
+            reports.is(&[("pool", &pool.name), ("reason", reason.word())], count);
+        }
+    }
+    let help = "Exits, or addresses of one, that are kept from a site after a report.";
+    let mut cooling = out.metric("moorgate_pool_cooling", Type::Gauge, help);
+    for pool in pools {
+        cooling.is(&[("pool", &pool.name)], pool.cooling);
+    }
     let figures: [Figure; 5] = [
         ("moorgate_pool_pins", Type::Gauge, PINS, &[("", |exit| exit.pins)]),
         ("moorgate_pool_connections", Type::Gauge, CONNECTIONS, &[("", |exit| exit.connections)]),
@@ -304,7 +320,7 @@ mod tests {
             pins: 2,
             ..Exit::default()
         };
-        let pool = Pool { name: "p".into(), exits: (0..exits).map(exit).collect() };
+        let pool = Pool { name: "p".into(), exits: (0..exits).map(exit).collect(), ..Pool::default() };
         Scene { pools: vec![pool], ..Scene::default() }
     }
 

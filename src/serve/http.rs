@@ -12,7 +12,7 @@ use tracing::Instrument;
 
 use super::client::{Client, Next, Request, fail, note};
 use super::intake::{self, Intake, Linger};
-use super::{Shared, connect, entry, forward, travel};
+use super::{Shared, connect, entry, forward, inband, travel};
 use crate::core::code::Code;
 use crate::core::fault::Fault;
 use crate::http1::answer::{self, FaultContext};
@@ -88,6 +88,9 @@ pub(super) async fn request(shared: &Arc<Shared>, client: Box<Client>, head: Req
         // target comes after the credential (SPEC §2).
         Err(fault) if matches!(fault.code(), Code::NotAProxyRequest | Code::BadRequest) => {
             Box::pin(fail(shared, client, request, fault)).await
+        }
+        Ok(destination) if inband::is_asked(&destination) => {
+            Box::pin(inband::ask(shared, client, request)).await
         }
         _ if kind == Kind::Tunnel => connect::connect(shared, client, request).await,
         _ => forward::forward(shared, client, request).await,

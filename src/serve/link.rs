@@ -27,7 +27,7 @@ use crate::net::wire::Wire;
 use crate::observe::access::Record;
 use crate::observe::events::Event;
 use crate::observe::instruments::Flow;
-use crate::state::{After, Attempt, ConnectionGuard, LivePool, Pick, Unpinned};
+use crate::state::{After, Attempt, ConnectionGuard, LivePool, Pick};
 use crate::store::Claim;
 
 /// A connection through an exit.
@@ -87,21 +87,21 @@ pub(super) async fn open(
 /// Without a session: an exit whose fault it was is passed over.
 async fn free(shared: &Shared, wish: &Wish, purpose: Purpose) -> Result<Link, Fault> {
     let pool = wish.snapshot.pool(&wish.ask.pool.name).ok_or_else(replaced)?;
-    let named = wish.ask.exit.as_ref().map(|exit| &*exit.name.id);
+    let named = wish.ask.exit.is_some();
     let mut tried = Vec::new();
     let mut last = None;
     for _ in 0..pool.pool.attempts {
-        let ask = Unpinned { user: &wish.ask.user, filter: &wish.ask.filter, exit: named, not: &tried };
+        let ask = wish.unpinned(&tried);
         let pick = match pool.rotate(&ask, shared.clock.now(), &mut rand::rng()) {
             Ok(pick) => pick,
             Err(none) => return Err(last.filter(|_| none.all_tried()).unwrap_or_else(|| none.into())),
         };
         match dial(shared, wish, pick, purpose, wish.ask.default_ttl).await {
             Ok(link) => return Ok(link),
-            Err(failed) if named.is_some() && failed.failure.blame == Blame::Full => return Err(failed.fault),
+            Err(failed) if named && failed.failure.blame == Blame::Full => return Err(failed.fault),
             Err(failed) if failed.failure.is_exits() => {
                 // A named exit has no other; another token may do.
-                if named.is_none() && failed.failure.blame != Blame::Token {
+                if !named && failed.failure.blame != Blame::Token {
                     tried.push(failed.exit.name.clone());
                 }
                 last = Some(failed.fault);
@@ -121,7 +121,7 @@ async fn pinned(
     purpose: Purpose,
     kept: &mut Kept,
 ) -> Result<Link, Fault> {
-    let mut route = Route::new(shared, wish, session).ok_or_else(replaced)?;
+    let mut route = Route::new(shared, wish.bid(), session).ok_or_else(replaced)?;
     let mut leg = route.first().await?;
     // Boxed: all but the straight way. Requests that go it make no room for
     // the others.
@@ -219,7 +219,7 @@ pub(super) async fn move_away(shared: &Shared, wish: &Wish, link: &Link, failure
     let (Some(session), Some(down)) = (&wish.ask.session, failure.down()) else { return };
     let Some(claim) = shared.store.look(session.key) else { return };
     if link.pinned.as_ref().is_some_and(|pinned| pinned.pin.version == claim.pin.version)
-        && let Some(mut route) = Route::new(shared, wish, session)
+        && let Some(mut route) = Route::new(shared, wish.bid(), session)
     {
         route.refresh();
         let _told_by_the_next = route.fail_over(&claim, down).await;

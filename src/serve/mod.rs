@@ -4,7 +4,8 @@
 //! them. `http` reads heads and keeps the connection, `wish` judges who asks
 //! for what, `link` finds the way out (`route` chooses, `link` dials and
 //! fails over), `connect` and `forward` are the two kinds of request,
-//! `tunnel` is what a CONNECT or an upgrade becomes. `travel` takes clients to
+//! `tunnel` is what a CONNECT or an upgrade becomes, `inband` is
+//! what the gateway itself is asked. `travel` takes clients to
 //! the process that has replaced this one.
 //! Must not know: file formats, wiring.
 
@@ -28,6 +29,7 @@ use crate::net::tls_server::TlsServer;
 use crate::net::wire::Wire;
 use crate::observe::instruments::Instruments;
 use crate::state::InForce;
+use crate::steer::Steering;
 use crate::store::Store;
 
 mod announce;
@@ -39,6 +41,7 @@ mod exchange;
 mod forward;
 mod http;
 mod http2;
+mod inband;
 mod intake;
 mod link;
 mod outbox;
@@ -60,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) connections: Arc<Connections>,
     pub(crate) state: Arc<InForce>,
     pub(crate) store: Store,
+    /// What is done to sessions and exits on demand.
+    pub(crate) steering: Arc<Steering>,
     pub(crate) dialer: Dialer,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) drain: Drain,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::take::{Taken, adopt};
-use super::wish::Wish;
+use super::wish::Bid;
 use super::{Shared, seat};
 use crate::admit::limits::seats::Full;
 use crate::admit::limits::tab::too_many_sessions;
@@ -30,7 +30,7 @@ mod take;
 /// A session on its way to an exit, during one request.
 pub(super) struct Route<'a> {
     shared: &'a Shared,
-    wish: &'a Wish,
+    bid: Bid<'a>,
     session: &'a AskedSession,
     pool: Arc<LivePool>,
     /// What may be done yet.
@@ -48,17 +48,17 @@ pub(super) struct Leg {
 
 impl<'a> Route<'a> {
     /// `None`: the pool is gone.
-    pub(super) fn new(shared: &'a Shared, wish: &'a Wish, session: &'a AskedSession) -> Option<Self> {
-        let pool = wish.snapshot.pool(&wish.ask.pool.name)?.clone();
-        let course = Course::new(pool.pool.attempts, wish.ask.failover, wish.ask.exit.is_some());
-        Some(Self { shared, wish, session, pool, course, tried: Vec::new() })
+    pub(super) fn new(shared: &'a Shared, bid: Bid<'a>, session: &'a AskedSession) -> Option<Self> {
+        let pool = bid.snapshot.pool(&bid.ask.pool.name)?.clone();
+        let course = Course::new(pool.pool.attempts, bid.ask.failover, bid.ask.exit.is_some());
+        Some(Self { shared, bid, session, pool, course, tried: Vec::new() })
     }
 
     /// From now on by the pools that are in force now. Those that the request
     /// began with may not know the exit that another request, which began
     /// later, has moved the session to: by them it would be gone.
     pub(super) fn refresh(&mut self) {
-        if let Some(pool) = self.shared.state.snapshot().pool(&self.wish.ask.pool.name) {
+        if let Some(pool) = self.shared.state.snapshot().pool(&self.bid.ask.pool.name) {
             self.pool = pool.clone();
         }
     }
@@ -70,7 +70,7 @@ impl<'a> Route<'a> {
 
     /// The session's pin: the live one, or a new one.
     pub(super) async fn first(&self) -> Result<Leg, Fault> {
-        match &self.wish.held {
+        match self.bid.held {
             Some(claim) => Ok(Leg { claim: claim.clone(), pick: None }),
             None => Box::pin(self.claim()).await,
         }
@@ -102,11 +102,11 @@ impl<'a> Route<'a> {
                     None => return Err(none.into()),
                 },
             };
-            let seat = match seat::take(self.shared, &self.wish.admission, key).await? {
+            let seat = match seat::take(self.shared, self.bid.admission, key).await? {
                 Ok(seat) => seat,
                 Err(claim) => return Ok(Leg { claim, pick: None }),
             };
-            let demand = Demand { user_most: self.wish.admission.sessions, ..take::demand(&pick, false) };
+            let demand = Demand { user_most: self.bid.admission.sessions, ..take::demand(&pick, false) };
             match self.shared.store.place(key, self.proposal(&pick), &demand).await? {
                 Placed::Pinned(claim) => {
                     if claim.won {
@@ -125,7 +125,7 @@ impl<'a> Route<'a> {
     /// An exit for a new pin.
     async fn choose(&self, not: &[ExitName]) -> Result<Pick, NoExit> {
         let ask = NewPin {
-            exit: self.wish.ask.exit.as_ref().map(|exit| &*exit.name.id),
+            exit: self.bid.ask.exit.as_ref().map(|exit| &*exit.name.id),
             ttl: self.session.ttl,
             ..self.new_pin(not)
         };
@@ -319,18 +319,19 @@ impl<'a> Route<'a> {
     fn new_pin<'n>(&'n self, not: &'n [ExitName]) -> NewPin<'n> {
         NewPin {
             key: self.session.key,
-            filter: &self.wish.ask.filter,
+            filter: &self.bid.ask.filter,
             exit: None,
             ttl: self.session.ttl,
             not,
             address: None,
             siblings_only: false,
+            target: self.bid.target,
         }
     }
 
     fn proposal(&self, pick: &Pick) -> Pin {
         let now = self.now();
-        let ask = &self.wish.ask;
+        let ask = self.bid.ask;
         Pin {
             user: ask.user.clone(),
             session: self.session.id.clone(),

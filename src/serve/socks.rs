@@ -13,7 +13,7 @@ use super::client::{Client, Next, note};
 use super::intake::{self, Linger, fill, say};
 use super::presence::{PATIENCE, unless_left};
 use super::wish::{Asking, Proven};
-use super::{Door, Shared, connect, entry};
+use super::{Door, Shared, connect, entry, inband};
 use crate::admit::users::Caller;
 use crate::core::code::Code;
 use crate::core::fault::Fault;
@@ -127,11 +127,22 @@ async fn login(
 async fn tunnel(shared: &Arc<Shared>, mut client: Box<Client>, asked: Asked) -> Next {
     let mut record = Record::begin(Kind::Tunnel, client.address, &shared.instruments);
     let leaves = shared.drain.is_begun() || shared.drain.is_handed_over();
+    let inside = asked.request.target.as_ref().is_ok_and(inband::is_meant);
     // Whoever has sent bytes ahead for the target wants it to have them.
     let at_end = if client.wire.has_unread() { AtEnd::Stays } else { PATIENCE };
+    let proven = Proven { caller: asked.caller, target: asked.request.target };
+    let asking = Asking::Tunnel(Box::new(proven));
+    if inside && !leaves {
+        let door = client.door.clone();
+        return match inband::enter(shared, &door, asking, client.address, &mut record).await {
+            Ok(visit) => {
+                inband::tunnel(visit, client.wire, record, &granted(None)).await;
+                Next::Done
+            }
+            Err(fault) => refuse(client, record, &fault),
+        };
+    }
     let found = {
-        let proven = Proven { caller: asked.caller, target: asked.request.target };
-        let asking = Asking::Tunnel(Box::new(proven));
         let way = async {
             if leaves {
                 let detail = "this gateway is shutting down: ask another, or again";
@@ -143,16 +154,18 @@ async fn tunnel(shared: &Arc<Shared>, mut client: Box<Client>, asked: Asked) -> 
     };
     match found {
         Some(Ok(way)) => connect::stand(shared, client, way, record, granted).await,
-        Some(Err(fault)) => {
-            note(&mut record, &fault);
-            let answer = socks5::replied(fault.code().socks_reply()).to_vec();
-            Next::Part(client.wire, answer, Linger::SHORT)
-        }
+        Some(Err(fault)) => refuse(client, record, &fault),
         None => {
             record.end = Some("client_gone");
             Next::Done
         }
     }
+}
+
+fn refuse(client: Box<Client>, mut record: Record, fault: &Fault) -> Next {
+    note(&mut record, fault);
+    let answer = socks5::replied(fault.code().socks_reply()).to_vec();
+    Next::Part(client.wire, answer, Linger::SHORT)
 }
 
 /// A success; SOCKS5 has no place for what else there is to tell.

@@ -8,13 +8,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use super::{Door, Shared, seat};
+use super::{Door, Shared, inband, seat};
 use crate::admit::limits::tab::Admission;
 use crate::admit::tokens::Grant;
 use crate::admit::users::Caller;
 use crate::core::ask::{Ask, AtHand, ask, judge};
 use crate::core::code::Code;
 use crate::core::fault::Fault;
+use crate::core::pin::ExitName;
 use crate::core::policy::Judged;
 use crate::core::pool::NameRef;
 use crate::core::target::Target;
@@ -23,7 +24,7 @@ use crate::http1::fields::{Fields, Known};
 use crate::http1::forward::came_back;
 use crate::http1::head::{Destination, RequestHead};
 use crate::observe::access::Record;
-use crate::state::Snapshot;
+use crate::state::{Snapshot, Unpinned};
 use crate::store::Claim;
 
 /// A request that may have an exit.
@@ -38,6 +39,40 @@ pub(super) struct Wish {
     pub(super) held: Option<Claim>,
     /// What it takes up of its user's limits.
     pub(super) admission: Admission,
+}
+
+/// What a session is pinned by.
+#[derive(Clone, Copy)]
+pub(super) struct Bid<'a> {
+    /// What is asked for.
+    pub(super) ask: &'a Ask,
+    /// The pools that were in force when it was asked.
+    pub(super) snapshot: &'a Snapshot,
+    /// The session's live pin, where there is one.
+    pub(super) held: Option<&'a Claim>,
+    /// What it takes up of its user's limits.
+    pub(super) admission: &'a Admission,
+    /// Where its first request goes, where that is known.
+    pub(super) target: Option<&'a Target>,
+}
+
+impl Wish {
+    /// As far as a pin is concerned.
+    pub(super) fn bid(&self) -> Bid<'_> {
+        let Self { ask, snapshot, judged, held, admission } = self;
+        Bid { ask, snapshot, held: held.as_ref(), admission, target: Some(judged.target()) }
+    }
+
+    /// As far as it concerns a rotation; exits that have failed for it are out.
+    pub(super) fn unpinned<'a>(&'a self, not: &'a [ExitName]) -> Unpinned<'a> {
+        Unpinned {
+            user: &self.ask.user,
+            filter: &self.ask.filter,
+            exit: self.ask.exit.as_ref().map(|exit| &*exit.name.id),
+            not,
+            target: Some(self.judged.target()),
+        }
+    }
 }
 
 /// A request, in the protocol that it came in.
@@ -56,17 +91,27 @@ pub(super) struct Proven {
     pub(super) target: Result<Target, Fault>,
 }
 
-/// Judges a request.
+/// A proven caller and what its parameters say, before any pool is asked.
+pub(super) struct Said {
+    pub(super) caller: Caller,
+    /// Of username, fields and token together, and the listener's session.
+    pub(super) parameters: Parameters,
+    /// The session is the listener's: the client names none.
+    pub(super) by_listener: bool,
+}
+
+/// Proves the caller and reads its parameters; and where the request goes,
+/// which is not judged yet.
 ///
 /// # Errors
-/// The first thing that is wrong, in the contract's order.
-pub(super) async fn wish(
+/// 407, 403 `client_forbidden`, then 400.
+pub(super) async fn said(
     shared: &Shared,
     door: &Door,
     asking: Asking<'_>,
     client: SocketAddr,
     record: &mut Record,
-) -> Result<Wish, Fault> {
+) -> Result<(Said, Result<Target, Fault>), Fault> {
     let (caller, target, head) = match asking {
         Asking::Head(head) => (prove(shared, door, head, client).await?, aim(head), Some(head)),
         Asking::Tunnel(proven) => (proven.caller?, proven.target, None),
@@ -84,7 +129,8 @@ pub(super) async fn wish(
             said.join(fixed)?
         }
     };
-    if parameters.session.is_none() {
+    let by_listener = parameters.session.is_none();
+    if by_listener {
         parameters.session.clone_from(&door.defaults.session);
     }
     judge(&parameters, &caller.account, &shared.settings.bounds)?;
@@ -92,7 +138,25 @@ pub(super) async fn wish(
     if let (None, Some(grant)) = (parameters.ttl, &caller.grant) {
         parameters.ttl = grant.fixed.ttl;
     }
+    Ok((Said { caller, parameters, by_listener }, target))
+}
 
+/// Judges a request.
+///
+/// # Errors
+/// The first thing that is wrong, in the contract's order.
+pub(super) async fn wish(
+    shared: &Shared,
+    door: &Door,
+    asking: Asking<'_>,
+    client: SocketAddr,
+    record: &mut Record,
+) -> Result<Wish, Fault> {
+    let head = match &asking {
+        Asking::Head(head) => Some(*head),
+        Asking::Tunnel(_) => None,
+    };
+    let (Said { caller, parameters, .. }, target) = said(shared, door, asking, client, record).await?;
     let snapshot = shared.state.snapshot();
     let at_hand = AtHand { client: client.ip().to_canonical(), target: target.as_ref().ok() };
     let defaults = caller.profile.defaults(&door.defaults);
@@ -120,6 +184,7 @@ pub(super) async fn wish(
     }
     let target = target?;
     record.target = Some(target.to_string());
+    inband::refuse_other_ports(&target)?;
     if let (Some(name), Some(head)) = (&shared.settings.via, head)
         && came_back(head, name)
     {
@@ -206,7 +271,7 @@ fn check_exit(ask: &Ask, held: Option<&Claim>) -> Result<(), Fault> {
     }
 }
 
-fn check_room(shared: &Shared) -> Result<(), Fault> {
+pub(super) fn check_room(shared: &Shared) -> Result<(), Fault> {
     let most = shared.settings.sessions;
     if most > 0 && shared.store.len() >= most as usize {
         let detail = "the gateway holds as many sessions as it may: end some, or wait for some to end";

@@ -144,7 +144,7 @@ impl Lanes {
         self.all.get_or_init(|| Arc::new(self.of(every())))
     }
 
-    fn labels(&self) -> &LabelIndex {
+    pub(super) fn labels(&self) -> &LabelIndex {
         self.labels.get_or_init(|| LabelIndex::new(&self.exits))
     }
 
@@ -218,6 +218,19 @@ impl Lane {
             board: Board::new(&deck),
             deck,
             next: AtomicU64::new(start),
+            asleep: Mutex::default(),
+            wakes: AtomicU64::new(NEVER),
+            surveyed: Mutex::default(),
+        })
+    }
+
+    /// A lane of the same exits, all open, for those to whom some of them are
+    /// no good for a while; its turns go on from where these are.
+    pub(super) fn beside(&self) -> Arc<Self> {
+        Arc::new(Self {
+            board: Board::new(&self.deck),
+            deck: self.deck.clone(),
+            next: AtomicU64::new(self.next.load(Relaxed)),
             asleep: Mutex::default(),
             wakes: AtomicU64::new(NEVER),
             surveyed: Mutex::default(),

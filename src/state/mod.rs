@@ -9,6 +9,7 @@
 //! A request loads one [`Snapshot`] and keeps to it.
 
 mod board;
+mod cooling;
 mod exits;
 mod hold;
 mod lanes;
@@ -17,6 +18,7 @@ mod listeners;
 mod no_exit;
 pub mod pacer;
 mod pools;
+mod reports;
 mod room;
 mod siblings;
 mod sight;
@@ -31,6 +33,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
 
+pub use cooling::Cooled;
 pub use exits::{After, Attempt, ConnectionGuard, ExitState, LastFailure};
 pub use no_exit::NoExit;
 pub use pools::{LivePool, NewPin, Pick, Unpinned};

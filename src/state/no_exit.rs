@@ -31,6 +31,8 @@ pub(super) enum Standing {
     Full(Option<Timestamp>),
     /// After failures; its id where another request tries it.
     Ejected(Timestamp, Option<Arc<str>>),
+    /// Reported as no good for the target, and kept from it until then.
+    Cooling(Timestamp),
     /// It carries as many connections as it may.
     Busy,
     /// Nothing, any more.
@@ -45,13 +47,14 @@ pub(super) struct Tally {
     tried: usize,
     short: usize,
     ejected: usize,
+    cooling: usize,
     full: usize,
     busy: usize,
     free: usize,
     /// One that another request tries after its ejection.
     on_trial: Option<Arc<str>>,
-    /// When the first of the ejected and full may be usable again, if that
-    /// is known.
+    /// When the first of the ejected, cooling and full may be usable again, if
+    /// that is known.
     first: Option<Timestamp>,
 }
 
@@ -59,7 +62,7 @@ impl Tally {
     /// One exit more.
     pub(super) fn count(&mut self, standing: &Standing) {
         *self.of(standing) += 1;
-        if let Standing::Full(Some(at)) | Standing::Ejected(at, _) = standing {
+        if let Standing::Full(Some(at)) | Standing::Ejected(at, _) | Standing::Cooling(at) = standing {
             self.first = Some(self.first.map_or(*at, |first| first.min(*at)));
         }
         if let Standing::Ejected(_, Some(id)) = standing {
@@ -91,6 +94,7 @@ impl Tally {
             Standing::Short => &mut self.short,
             Standing::Full(_) => &mut self.full,
             Standing::Ejected(..) => &mut self.ejected,
+            Standing::Cooling(_) => &mut self.cooling,
             Standing::Busy => &mut self.busy,
             Standing::Free => &mut self.free,
         }
@@ -163,6 +167,7 @@ impl NoExit {
         [
             (self.tally.full, "without room for another session".to_owned()),
             (self.tally.ejected, "ejected after failures".to_owned()),
+            (self.tally.cooling, "reported as no good for this target".to_owned()),
             (self.tally.short, format!("with a max_ttl below {ttl}: ask for a shorter ttl")),
             (self.tally.busy, "at max_connections".to_owned()),
             (self.tally.tried, "failed for this request".to_owned()),

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use rand::Rng;
 
+use super::cooling::Cooling;
 use super::exits::{Attempt, ConnectionGuard, ExitState};
 use super::hold::Holds;
 use super::lanes::{Lane, Lanes, Matching, Need};
@@ -23,6 +24,7 @@ use crate::core::pool::Pool;
 use crate::core::prefix::Addresses;
 use crate::core::select;
 use crate::core::session::{Filter, SessionKey, UserName};
+use crate::core::target::Target;
 use crate::core::time::{Timestamp, Ttl};
 
 /// A pool in force with the live state of its exits.
@@ -31,8 +33,9 @@ pub struct LivePool {
     pub pool: Arc<Pool>,
     /// In the order of [`Pool::exits`].
     pub(super) exits: Vec<Arc<ExitState>>,
-    lanes: Arc<Lanes>,
+    pub(super) lanes: Arc<Lanes>,
     holds: Arc<Holds>,
+    pub(super) cooling: Arc<Cooling>,
     siblings: OnceLock<Siblings>,
 }
 
@@ -84,6 +87,8 @@ pub struct Unpinned<'a> {
     pub exit: Option<&'a str>,
     /// Exits that have failed for this request.
     pub not: &'a [ExitName],
+    /// Where it goes: exits that are kept from there are left out.
+    pub target: Option<&'a Target>,
 }
 
 /// A pin to be made, or to be moved.
@@ -103,6 +108,9 @@ pub struct NewPin<'a> {
     pub address: Option<IpAddr>,
     /// A sibling or none (`failover` is `address`).
     pub siblings_only: bool,
+    /// Where its first request goes: exits that are kept from there are left
+    /// out.
+    pub target: Option<&'a Target>,
 }
 
 impl LivePool {
@@ -131,7 +139,8 @@ impl LivePool {
             Some(same) => (same.lanes.clone(), same.holds.clone()),
             None => (Arc::new(Lanes::new(&pool)), Arc::default()),
         };
-        Self { pool, exits, lanes, holds, siblings: OnceLock::new() }
+        let cooling = before.map(|before| before.cooling.clone()).unwrap_or_default();
+        Self { pool, exits, lanes, holds, cooling, siblings: OnceLock::new() }
     }
 
     /// Makes what the first request would have to wait for.
@@ -142,7 +151,8 @@ impl LivePool {
 
     /// An exit for a request without a session.
     pub fn rotate(&self, ask: &Unpinned<'_>, now: Timestamp, rng: &mut impl Rng) -> Result<Pick, NoExit> {
-        let sight = Sight::new(self, Need::Request, ask.not, now);
+        let cool = self.cool(ask.target, ask.exit, now);
+        let sight = Sight::new(self, Need::Request, ask.not, cool, now);
         if let Some(id) = ask.exit {
             let taken = self.named(id, ask.filter).and_then(|place| sight.take_active(place, rng));
             return taken.ok_or_else(|| sight.survey_named(id, ask.filter));
@@ -173,7 +183,9 @@ impl LivePool {
         how: impl FnOnce(&Arc<Lane>, &Choice<'_>, &mut R) -> Option<Pick>,
     ) -> Result<Pick, NoExit> {
         let matching: Arc<Matching> = self.lanes.matching(filter, sight.now);
-        let lane = self.lanes.lane(&matching, sight.need, rng);
+        let common = self.lanes.lane(&matching, sight.need, rng);
+        let own = sight.cool.as_ref().map(|cool| self.cooling.lane(cool, common));
+        let lane = own.as_ref().unwrap_or(common);
         lane.wake(sight.now);
         let choice = Choice { sight, lane };
         how(lane, &choice, rng).ok_or_else(|| sight.survey_lane(&matching, lane, filter))
@@ -181,7 +193,8 @@ impl LivePool {
 
     /// An exit for a new pin, or for one that moves; with its room.
     pub fn place(&self, ask: &NewPin<'_>, now: Timestamp, rng: &mut impl Rng) -> Result<Pick, NoExit> {
-        let sight = Sight::new(self, Need::Session(ask.ttl), ask.not, now);
+        let cool = self.cool(ask.target, ask.exit, now);
+        let sight = Sight::new(self, Need::Session(ask.ttl), ask.not, cool, now);
         if let Some(id) = ask.exit {
             let taken = self.named(id, ask.filter).and_then(|place| sight.take_active(place, rng));
             return taken.ok_or_else(|| sight.survey_named(id, ask.filter));
@@ -197,6 +210,12 @@ impl LivePool {
         self.choose(&sight, ask.filter, rng, |lane, choice, rng| {
             select::place(&lane.deck, how, ask.key, choice, rng)
         })
+    }
+
+    /// The values of a label that its exits have, as compared; at most so
+    /// many.
+    pub fn label_values(&self, key: &str, most: usize) -> Vec<Box<str>> {
+        self.lanes.labels().values(key, most)
     }
 
     /// A sibling: an exit that has this address, the one with the fewest pins

@@ -6,15 +6,18 @@
 //! Must not know: in which order exits are looked at.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use rand::Rng;
 
-use super::exits::locked;
+use super::cooling::Cool;
+use super::exits::{ExitState, locked};
 use super::lanes::{Lane, Matching, Need};
 use super::no_exit::{NoExit, Standing, Surveyed, Tally};
 use super::pools::{LivePool, Pick, enter, variant};
+use super::room::Room;
 use crate::core::exit::{Exit, Mode};
-use crate::core::pin::ExitName;
+use crate::core::pin::{ExitName, Variant};
 use crate::core::select::View;
 use crate::core::session::Filter;
 use crate::core::time::Timestamp;
@@ -23,20 +26,32 @@ use crate::core::time::Timestamp;
 /// what was found is told for a while.
 const LOOK_AT_ALL: usize = 256;
 
+/// So often another address of a prefix is drawn where one is no good for
+/// the target.
+const ADDRESS_DRAWS: usize = 16;
+
 /// What one choice looks at.
 pub(super) struct Sight<'a> {
     pool: &'a LivePool,
     pub(super) need: Need,
     /// Places of exits that have failed for this request.
     tried: Vec<u32>,
+    /// What is no good for the target.
+    pub(super) cool: Option<Arc<Cool>>,
     pub(super) now: Timestamp,
 }
 
 impl<'a> Sight<'a> {
-    pub(super) fn new(pool: &'a LivePool, need: Need, not: &[ExitName], now: Timestamp) -> Self {
+    pub(super) fn new(
+        pool: &'a LivePool,
+        need: Need,
+        not: &[ExitName],
+        cool: Option<Arc<Cool>>,
+        now: Timestamp,
+    ) -> Self {
         let here = not.iter().filter(|name| name.pool == pool.pool.name);
         let place = |name: &ExitName| u32::try_from(pool.pool.position(&name.id)?).ok();
-        Self { pool, need, tried: here.filter_map(place).collect(), now }
+        Self { pool, need, tried: here.filter_map(place).collect(), cool, now }
     }
 
     /// Takes the exit, if it is one that the operator lets be chosen.
@@ -55,12 +70,50 @@ impl<'a> Sight<'a> {
             return None;
         }
         let (exit, live) = self.pool.at(place)?;
+        // Room on what is no good is held until there is better: given back, it
+        // would be the first to be had again.
+        let mut no_good = Vec::new();
+        for _ in 0..ADDRESS_DRAWS {
+            let (room, variant) = self.draw(exit, live, exactly, rng)?;
+            let cools = |cool: &Cool| variant.address().is_some_and(|ip| cool.has_address(ip, self.now));
+            if !self.cool.as_deref().is_some_and(cools) {
+                return enter(exit, live, variant, room, self.now).ok();
+            }
+            no_good.push(room);
+        }
+        None
+    }
+
+    fn draw(
+        &self,
+        exit: &Exit,
+        live: &Arc<ExitState>,
+        exactly: Option<IpAddr>,
+        rng: &mut impl Rng,
+    ) -> Option<(Option<Room>, Variant)> {
         let room = match self.need {
             Need::Request => None,
             Need::Session(_) => Some(live.room(exactly, self.now, rng)?),
         };
         let variant = variant(exit, live, room.as_ref(), rng);
-        enter(exit, live, variant, room, self.now).ok()
+        Some((room, variant))
+    }
+
+    /// Until when an exit is kept from the target.
+    fn cools_until(&self, exit: &Exit) -> Option<Timestamp> {
+        self.cool.as_ref()?.until(&exit.name.id, self.now)
+    }
+
+    /// What keeps the exit from every such request for such a target, as
+    /// [`ExitState::closed`] says it.
+    fn closed(&self, exit: &Exit, live: &ExitState) -> Option<Option<Timestamp>> {
+        match (live.closed(self.need, self.now), self.cools_until(exit)) {
+            (closed, None) => closed,
+            (None, Some(until)) => Some(Some(until)),
+            // What opens it opens it too early, and it is closed again.
+            (Some(None), Some(_)) => Some(None),
+            (Some(Some(at)), Some(until)) => Some(Some(at.max(until))),
+        }
     }
 
     /// Pins for each unit of weight.
@@ -150,6 +203,8 @@ impl<'a> Sight<'a> {
             Standing::Full(live.room_at(self.now).map(|at| ejected.map_or(at, |until| until.max(at))))
         } else if let Some(until) = ejected {
             Standing::Ejected(until, live.is_on_trial().then(|| exit.name.id.clone()))
+        } else if let Some(until) = self.cools_until(exit) {
+            Standing::Cooling(until)
         } else if live.has_connection() {
             Standing::Free
         } else {
@@ -163,7 +218,8 @@ impl<'a> Sight<'a> {
             Need::Request => true,
             Need::Session(_) => !self.too_short(exit) && live.has_room(self.now),
         };
-        room && live.is_open(self.now) && live.has_connection() && !self.tried.contains(&place)
+        let works = live.is_open(self.now) && live.has_connection();
+        room && works && !self.tried.contains(&place) && self.cools_until(exit).is_none()
     }
 
     fn sessions(&self, place: u32) -> u32 {
@@ -178,7 +234,7 @@ impl<'a> Sight<'a> {
 /// A choice among the exits of a lane.
 pub(super) struct Choice<'a> {
     pub(super) sight: &'a Sight<'a>,
-    pub(super) lane: &'a std::sync::Arc<Lane>,
+    pub(super) lane: &'a Arc<Lane>,
 }
 
 impl View for Choice<'_> {
@@ -189,9 +245,8 @@ impl View for Choice<'_> {
     }
 
     fn pass_over(&self, place: u32) {
-        let Sight { pool, need, now, .. } = self.sight;
-        if let Some((_, live)) = pool.at(place) {
-            self.lane.close(place, live, || live.closed(*need, *now));
+        if let Some((exit, live)) = self.sight.pool.at(place) {
+            self.lane.close(place, live, || self.sight.closed(exit, live));
         }
     }
 

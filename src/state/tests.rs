@@ -121,7 +121,7 @@ impl Fixture {
     }
 
     fn rotate_without(&mut self, not: &[ExitName], now: Timestamp) -> Result<Pick, NoExit> {
-        let ask = Unpinned { user: &self.user, filter: &self.filter, exit: None, not };
+        let ask = Unpinned { user: &self.user, filter: &self.filter, exit: None, not, target: None };
         self.in_force.snapshot().pool(POOL).unwrap().rotate(&ask, now, &mut self.rng)
     }
 
@@ -135,6 +135,7 @@ impl Fixture {
             not: &[],
             address: None,
             siblings_only: false,
+            target: None,
         }
     }
 
@@ -144,6 +145,12 @@ impl Fixture {
         let mut ask = self.ask();
         change(&mut ask);
         self.pool().place(&ask, now, &mut rng)
+    }
+
+    fn place_for(&mut self, target: &Target, now: Timestamp) -> Result<Pick, NoExit> {
+        self.sessions += 1;
+        let mut rng = StdRng::from_rng(&mut self.rng);
+        self.pool().place(&NewPin { target: Some(target), ..self.ask() }, now, &mut rng)
     }
 
     fn place(&mut self, now: Timestamp) -> Result<Pick, NoExit> {
@@ -309,7 +316,8 @@ fn a_named_exit_is_the_only_one() {
     let again = fixture.place_as(|ask| ask.exit = Some("b"), at(0));
     check_none(again, "no exit of pool us named b can be used now: 1 without room for another session", 30);
     let pool = fixture.pool();
-    let ask = Unpinned { user: &fixture.user, filter: &fixture.filter, exit: Some("c"), not: &[] };
+    let ask =
+        Unpinned { user: &fixture.user, filter: &fixture.filter, exit: Some("c"), not: &[], target: None };
     for _ in 0..3 {
         assert_eq!(id_of(pool.rotate(&ask, at(0), &mut fixture.rng)), "c");
     }
@@ -534,6 +542,7 @@ fn pins_made_at_once_never_share_an_address() {
             not: &[],
             address: None,
             siblings_only: false,
+            target: None,
         };
         (0..4094 / 16 * 2)
             .filter_map(|n| {
@@ -560,7 +569,7 @@ fn requests_at_once_keep_the_round_and_the_limits() {
     let ids: Vec<String> = std::thread::scope(|scope| {
         let rotate = |seed| {
             let mut rng = StdRng::seed_from_u64(seed);
-            let ask = Unpinned { user: &user, filter: &filter, exit: None, not: &[] };
+            let ask = Unpinned { user: &user, filter: &filter, exit: None, not: &[], target: None };
             (0..60).map(|_| id_of(pool.rotate(&ask, at(0), &mut rng))).collect::<Vec<_>>()
         };
         let threads: Vec<_> = (0..8).map(|seed| scope.spawn(move || rotate(seed))).collect();
@@ -578,8 +587,16 @@ fn requests_at_once_keep_the_round_and_the_limits() {
                     let mut rng = StdRng::seed_from_u64(seed);
                     let key = SessionKey::from_bytes([0; 16]);
                     let (ttl, not) = (ttl(60), &[][..]);
-                    let ask =
-                        NewPin { key, filter, exit: None, ttl, not, address: None, siblings_only: false };
+                    let ask = NewPin {
+                        key,
+                        filter,
+                        exit: None,
+                        ttl,
+                        not,
+                        address: None,
+                        siblings_only: false,
+                        target: None,
+                    };
                     let picks = (0..40).map_while(|_| pool.place(&ask, at(0), &mut rng).ok());
                     let kept: Vec<_> = picks.filter_map(|mut pick| pick.room.take()).collect();
                     kept
@@ -778,4 +795,93 @@ proptest::proptest! {
             proptest::prop_assert_eq!(fixture.place(now).is_ok(), sessions);
         }
     }
+}
+
+/// By which exits a round of choices goes for a target; each is told apart
+/// from a failure.
+fn ids_for(fixture: &mut Fixture, target: &Target, count: usize, now: Timestamp) -> Vec<String> {
+    let choose = |_| {
+        let ask = Unpinned {
+            user: &fixture.user,
+            filter: &fixture.filter,
+            exit: None,
+            not: &[],
+            target: Some(target),
+        };
+        let live = fixture.in_force.snapshot().pool(POOL).unwrap().clone();
+        id_of(live.rotate(&ask, now, &mut fixture.rng))
+    };
+    (0..count).map(choose).collect()
+}
+
+#[test]
+fn what_cools_for_a_site_takes_no_turn_of_others() {
+    let mut fixture = Fixture::of(["a", "b", "c", "d"].map(exit).to_vec());
+    let (bad, good) = (Target::parse("w.bad.example:1").unwrap(), Target::parse("good.example:1").unwrap());
+    let pool = fixture.pool();
+    for id in ["b", "d"] {
+        assert_eq!(pool.report(id, &Variant::None, &bad, at(0)), Some(at(600)));
+    }
+    let mut others = Vec::new();
+    for _ in 0..4 {
+        let both: HashSet<_> = ids_for(&mut fixture, &bad, 2, at(1)).into_iter().collect();
+        assert_eq!(both, HashSet::from(["a".to_owned(), "c".to_owned()]), "a round of what is left");
+        others.extend(ids_for(&mut fixture, &good, 1, at(1)));
+    }
+    others.sort();
+    assert_eq!(others, ["a", "b", "c", "d"], "each once a round, whatever others ask for");
+    let later: HashSet<_> = ids_for(&mut fixture, &bad, 4, at(600)).into_iter().collect();
+    assert_eq!(later.len(), 4, "the time is over");
+}
+
+#[test]
+fn where_all_cool_the_first_to_be_back_is_told() {
+    for placement in [Placement::LeastSessions, Placement::Random, Placement::Rendezvous] {
+        let exits: Vec<_> = (0..300).map(|n| exit(&format!("e{n}"))).collect();
+        let mut pool = pool(exits);
+        pool.placement = placement;
+        let mut fixture = Fixture::new(pool);
+        let target = Target::parse("bad.example:1").unwrap();
+        let live = fixture.pool();
+        for n in 0..300 {
+            live.report(&format!("e{n}"), &Variant::None, &target, at(n / 10));
+        }
+        let detail = "no exit of pool us can be used now: 300 reported as no good for this target";
+        check_none(fixture.place_for(&target, at(40)), detail, 560);
+        let ask = Unpinned {
+            user: &fixture.user,
+            filter: &fixture.filter,
+            exit: None,
+            not: &[],
+            target: Some(&target),
+        };
+        check_none(live.rotate(&ask, at(40), &mut StdRng::seed_from_u64(1)), detail, 560);
+        let named = Unpinned { exit: Some("e7"), ..ask };
+        assert!(
+            live.rotate(&named, at(40), &mut StdRng::seed_from_u64(1)).is_ok(),
+            "the client's own choice"
+        );
+        let back = fixture.place_for(&target, at(600));
+        assert!(id_of(back).len() == 2, "one of the first ten");
+        fixture.place(at(40)).map(drop).unwrap();
+    }
+}
+
+#[test]
+fn a_template_cools_by_nothing_and_a_prefix_by_its_address() {
+    let target = Target::parse("bad.example:1").unwrap();
+    let mut fixture = Fixture::of(vec![template("t"), prefix("n", "192.0.2.0/30")]);
+    let live = fixture.pool();
+    assert_eq!(live.report("t", &Variant::Token("x".into()), &target, at(0)), None);
+    assert_eq!(live.report("n", &Variant::None, &target, at(0)), None, "which address?");
+    let address: IpAddr = "192.0.2.1".parse().unwrap();
+    assert!(live.report("n", &Variant::Address(address), &target, at(0)).is_some());
+    assert!(!live.is_good(&Variant::Address(address), &target, at(1)));
+    for _ in 0..16 {
+        let pick = fixture.place_for(&target, at(1)).unwrap();
+        assert_ne!(pick.variant, Variant::Address(address));
+    }
+    assert_eq!(live.cooled(at(1)).len(), 1);
+    live.forget_reports("n");
+    assert_eq!(live.report("gone", &Variant::None, &target, at(0)), None);
 }

@@ -94,6 +94,9 @@ impl Steering {
         if let Some((_, live)) = snapshot.pool(&name.pool).and_then(|pool| pool.exit(&name.id)) {
             live.reset();
         }
+        if let Some(pool) = snapshot.pool(&name.pool) {
+            pool.forget_reports(&name.id);
+        }
     }
 }
 

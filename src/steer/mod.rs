@@ -1,17 +1,20 @@
 //! What an operator or a session's owner does to sessions and exits.
 //!
-//! Owns: the acts behind the operator's API: to list, end, move and extend
-//! sessions, to switch and reset exits, to have files read again. Each is
+//! Owns: the acts behind the operator's API and the in-band host: to list,
+//! end, move and extend sessions, to report, switch and reset exits, to have
+//! files read again. Each is
 //! done, and written where it must be, when it is answered.
 //! Must not know: how an act is asked for, how its outcome is told.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::Mutex;
 
 use crate::clock::Clock;
-use crate::core::pin::ExitName;
+use crate::core::pin::{ExitName, Pin};
 use crate::core::time::{Timestamp, Ttl};
 use crate::observe::instruments::Instruments;
 use crate::state::{InForce, NoExit, Switches};
@@ -20,6 +23,7 @@ use crate::store::{Store, StoreFault};
 pub(crate) mod exits;
 mod keep;
 pub(crate) mod reload;
+pub(crate) mod reports;
 pub(crate) mod sessions;
 
 pub(crate) use keep::kept;
@@ -111,6 +115,14 @@ impl Steering {
         self.clock.now()
     }
 
+    /// The address that origins see of a pin, when it is known.
+    pub(crate) fn address_of(&self, pin: &Pin) -> Option<IpAddr> {
+        let snapshot = self.state.snapshot();
+        let pool = snapshot.pool(&pin.exit.pool);
+        let known = pool.and_then(|pool| pool.address_of(&pin.exit.id, &pin.variant));
+        pin.variant.address().or(known)
+    }
+
     /// An instant of the gateway's clock as the wall clock has it now, in ms
     /// since the Unix epoch.
     pub(crate) fn wall_ms(&self, at: Timestamp) -> u64 {
@@ -120,4 +132,11 @@ impl Steering {
         let ahead = self.clock.wall().as_ms().wrapping_sub(self.now().as_ms()) as i64;
         at.as_ms().saturating_add_signed((ahead + 50).div_euclid(100) * 100)
     }
+}
+
+/// An instant of the wall clock, in ms since the Unix epoch, as people write
+/// it (RFC 3339).
+pub(crate) fn wall(ms: u64) -> String {
+    let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(ms));
+    humantime::format_rfc3339_millis(at.unwrap_or(SystemTime::UNIX_EPOCH)).to_string()
 }

@@ -9,6 +9,7 @@ use crate::core::pin::{ExitName, Pin, Variant};
 use crate::core::pins::Only;
 use crate::core::prefix::Addresses;
 use crate::core::session::SessionKey;
+use crate::core::target::Target;
 use crate::core::time::Ttl;
 use crate::observe::events::{self, Event};
 use crate::observe::instruments::MoveReason;
@@ -32,6 +33,23 @@ pub(crate) struct Search {
     /// Of exactly this name.
     pub(crate) session: Option<String>,
 }
+
+/// How a session is to be moved.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Order<'a> {
+    /// To the exit of this id; else to any.
+    pub(crate) to: Option<&'a str>,
+    /// Away from this one: if it has left it by now, it stays where it is.
+    pub(crate) from: Option<&'a str>,
+    /// To one that is good for this target.
+    pub(crate) target: Option<&'a Target>,
+    /// Why.
+    pub(crate) reason: MoveReason,
+}
+
+/// So often another address of the same prefix is drawn where one is no good
+/// for the target.
+const DRAWS: usize = 16;
 
 impl Search {
     fn fits(&self, glance: &Glance<'_>) -> bool {
@@ -94,15 +112,22 @@ impl Steering {
     /// labels. Where its exit is the only one and many in one, it gets
     /// another of those. A session that is there already stays.
     pub(crate) async fn relocate(&self, key: SessionKey, to: Option<&str>) -> Result<Pin, Undone> {
+        let order = Order { to, from: None, target: None, reason: MoveReason::Asked };
+        Ok(self.moved(key, order).await?.0)
+    }
+
+    /// Carries out an order; the session, and whether it was moved.
+    pub(crate) async fn moved(&self, key: SessionKey, order: Order<'_>) -> Result<(Pin, bool), Undone> {
         for _ in 0..TRIES {
             let pin = self.session(key).await?;
-            if to == Some(&*pin.exit.id) {
-                return Ok(pin);
+            let left = order.from.is_some_and(|from| *from != *pin.exit.id);
+            if left || order.to == Some(&*pin.exit.id) {
+                return Ok((pin, false));
             }
             let snapshot = self.state.snapshot();
             let pool = snapshot.pool(&pin.exit.pool);
             let pool = pool.ok_or_else(|| Undone::PoolUnknown(pin.exit.pool.to_string()))?;
-            let mut pick = self.pick(pool, key, &pin, to)?;
+            let mut pick = self.pick(pool, key, &pin, order)?;
             let mut proposal = self.proposal(pool, &pick, &pin);
             let addresses = match pick.exit.via {
                 Via::Prefix(net) => Some(Addresses::of(net)),
@@ -131,14 +156,14 @@ impl Steering {
             }
             drop(pick);
             moved.receipt.settled().await?;
-            self.tell_move(&pin, &moved.pin);
-            return Ok(moved.pin);
+            self.tell_move(&pin, &moved.pin, order.reason);
+            return Ok((moved.pin, true));
         }
         Err(Undone::Contended)
     }
 
-    fn pick(&self, pool: &LivePool, key: SessionKey, pin: &Pin, to: Option<&str>) -> Result<Pick, Undone> {
-        if let Some(id) = to {
+    fn pick(&self, pool: &LivePool, key: SessionKey, pin: &Pin, order: Order<'_>) -> Result<Pick, Undone> {
+        if let Some(id) = order.to {
             let name = || ExitName { pool: pin.exit.pool.clone(), id: id.into() };
             let exit = pool.pool.exit(id).ok_or_else(|| Undone::ExitUnknown(name()))?;
             if !exit.meets(&pin.filter) {
@@ -149,21 +174,30 @@ impl Steering {
         let ask = NewPin {
             key,
             filter: &pin.filter,
-            exit: to,
+            exit: order.to,
             ttl: Ttl::from_duration(pin.expires.since(now)).unwrap_or(Ttl::MIN),
             not: std::slice::from_ref(&pin.exit),
             address: None,
             siblings_only: false,
+            target: order.target,
         };
         let none = match pool.place(&ask, now, &mut rand::rng()) {
             Ok(pick) => return Ok(pick),
             Err(none) => none,
         };
-        if to.is_none()
-            && pin.variant != Variant::None
-            && let Ok(pick) = pool.renew(&pin.exit.id, now, &mut rand::rng())
-        {
-            return Ok(pick);
+        if order.to.is_some() || pin.variant == Variant::None {
+            return Err(Undone::NoExit(none));
+        }
+        // What is no good is held until there is better, for else it might be
+        // the first to be had again.
+        let mut no_good = Vec::new();
+        for _ in 0..DRAWS {
+            let Ok(pick) = pool.renew(&pin.exit.id, now, &mut rand::rng()) else { break };
+            let good = |target| pool.is_good(&pick.variant, target, now);
+            if order.target.is_none_or(good) {
+                return Ok(pick);
+            }
+            no_good.push(pick);
         }
         Err(Undone::NoExit(none))
     }
@@ -181,15 +215,15 @@ impl Steering {
         }
     }
 
-    fn tell_move(&self, before: &Pin, now: &Pin) {
+    fn tell_move(&self, before: &Pin, now: &Pin, reason: MoveReason) {
         let ExitName { pool, id } = &now.exit;
         let (from, session) = (&before.exit.id, now.session.as_str());
         tracing::info!(pool = &**pool, from = &**from, to = &**id, session, "session moved on demand");
-        self.instruments.moved(MoveReason::Asked);
+        self.instruments.moved(reason);
         self.instruments.events.tell(|| Event::SessionMoved {
             session: events::Session::of(now),
             from: from.clone(),
-            reason: MoveReason::Asked.word(),
+            reason: reason.word(),
         });
     }
 }

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::request::{Ask, connect, get, request};
-use crate::harness::{Answer, Gateway, Origin, Setup, basic};
+use crate::harness::{Answer, Gateway, Origin, Setup, Upstream, basic};
 
 fn gateway() -> Gateway {
     let exits = json!([
@@ -20,6 +20,16 @@ fn ask(gateway: &Gateway, origin: &Origin, username: &str, fields: &str) -> Answ
     gateway.get_with(username, fields, &origin.url("/ip"))
 }
 
+/// The code of a plain request and of a CONNECT: each rule is of both.
+#[track_caller]
+fn code(gateway: &Gateway, origin: &Origin, username: &str, fields: &str) -> String {
+    let plain = ask(gateway, origin, username, fields).code().to_owned();
+    let fields = format!("{}{fields}", basic(username));
+    let tunnel = gateway.client().send(connect(origin.address, &fields)).answer("CONNECT");
+    assert_eq!(tunnel.code(), plain, "CONNECT as {username} with {fields}");
+    plain
+}
+
 #[test]
 fn every_parameter_may_be_a_field() {
     let (gateway, origin) = (gateway(), Origin::start());
@@ -33,19 +43,44 @@ fn every_parameter_may_be_a_field() {
     assert_eq!(ask("Moorgate-Pool: us-east\r\n").exit(), "us-east/x");
     assert_eq!(ask("Moorgate-Label: country=us, city=new york\r\n").exit(), "p/e2");
     assert_eq!(ask("MOORGATE-LABEL: country=NL\r\n").exit(), "p/ams-1");
-    let (_, tunnel) = {
-        let mut client = gateway.client();
-        let fields = format!("{}Moorgate-Session: a\r\n", basic("acme"));
-        let answer = client.send(connect(origin.address, &fields)).answer("CONNECT").ok();
-        (client, answer)
+    let tunnel = |fields: &str| {
+        let fields = format!("{}{fields}", basic("acme"));
+        gateway.client().send(connect(origin.address, &fields)).answer("CONNECT").ok()
     };
-    assert_eq!(tunnel.news(), "held");
+    assert_eq!(tunnel("Moorgate-Session: a\r\n").news(), "held");
+    let made = tunnel(
+        "moorgate-session: b\r\nMOORGATE-ttl: 90s\r\nmoorgate-idle: 60s\r\nMoorgate-Failover: OFF\r\n",
+    );
+    assert_eq!((made.news(), made.session("idle")), ("new", Some(60)));
+    assert!(made.session("expires-in").is_some_and(|left| (85..=90).contains(&left)), "{made:?}");
+    assert_eq!(tunnel("Moorgate-Exit: ams-1\r\n").exit(), "p/ams-1");
+    assert_eq!(tunnel("Moorgate-Pool: us-east\r\n").exit(), "us-east/x");
+    assert_eq!(tunnel("Moorgate-Label: country=us\r\nMoorgate-Label: city=NEW YORK\r\n").exit(), "p/e2");
+    // What is nearly none of ours may be somebody else's, and goes no further.
+    assert_eq!(ask("Moorgate-Colour: red\r\n").code(), "");
+    let seen = origin.last();
+    assert!(!seen.head.to_lowercase().contains("moorgate"), "{}", seen.head);
+}
+
+#[test]
+fn no_upstream_sees_a_parameter() {
+    let (upstream, origin) = (Upstream::http(), Origin::start());
+    let gateway = Setup::new(json!([upstream.to_string()])).start();
+    let fields = format!("{}Moorgate-Session: a\r\nMoorgate-Label: x\r\n", basic("acme"));
+    let refused = gateway.client().send(connect(origin.address, &fields)).answer("CONNECT");
+    refused.fails(400, "parameter_invalid");
+    let fields = format!("{}Moorgate-Session: a\r\nMoorgate-Colour: red\r\n", basic("acme"));
+    gateway.client().send(connect(origin.address, &fields)).answer("CONNECT").ok();
+    gateway.client().send(get(&origin.url("/ip"), &fields)).answer("GET").ok();
+    let heads = upstream.seen();
+    assert_eq!(heads.len(), 2, "{heads:?}");
+    assert!(heads.iter().all(|head| !head.to_lowercase().contains("moorgate-")), "{heads:?}");
 }
 
 #[test]
 fn equal_in_both_places_is_fine_and_different_is_not() {
     let (gateway, origin) = (gateway(), Origin::start());
-    let code = |username: &str, fields: &str| ask(&gateway, &origin, username, fields).code().to_owned();
+    let code = |username: &str, fields: &str| code(&gateway, &origin, username, fields);
     for (username, fields) in [
         ("acme-session-a-ttl-60s", "Moorgate-Session: a\r\nMoorgate-TTL: 1m\r\n"),
         ("acme-pool-us_east", "Moorgate-Pool: us-east\r\n"),
@@ -62,6 +97,9 @@ fn equal_in_both_places_is_fine_and_different_is_not() {
         ("acme-pool-us_east", "Moorgate-Pool: p\r\n"),
         ("acme-country-nl", "Moorgate-Label: country=us\r\n"),
         ("acme-failover-on", "Moorgate-Failover: off\r\n"),
+        ("acme-exit-ams_1", "Moorgate-Exit: e2\r\n"),
+        ("acme-session-a-idle-60s", "Moorgate-Idle: 2m\r\n"),
+        ("acme-session-a-ttl-5m", "Moorgate-Session: a\r\nMoorgate-TTL: 301s\r\n"),
     ] {
         assert_eq!(code(username, fields), "parameter_conflict", "{username} and {fields}");
     }
@@ -72,6 +110,15 @@ fn fields_fail_with_the_same_codes() {
     let (gateway, origin) = (gateway(), Origin::start());
     for (fields, code) in [
         ("Moorgate-Session: a\r\nMoorgate-Session: a\r\n", "parameter_duplicate"),
+        ("Moorgate-Session: a\r\nmoorgate-session: b\r\n", "parameter_duplicate"),
+        ("Moorgate-Session: a\r\nMoorgate-TTL: 5m\r\nMoorgate-TTL: 5m\r\n", "parameter_duplicate"),
+        ("Moorgate-Pool: p\r\nMoorgate-Pool: p\r\n", "parameter_duplicate"),
+        ("Moorgate-Label: country=us\r\nMoorgate-Label: country=us\r\n", "parameter_duplicate"),
+        ("Moorgate-Sesion: a\r\n", "parameter_unknown"),
+        ("Moorgate-Session: a\r\nMoorgate-TTL: 0s\r\n", "ttl_out_of_range"),
+        ("Moorgate-Idle: 5m\r\n", "ttl_without_session"),
+        ("Moorgate-Pool: \r\n", "parameter_invalid"),
+        ("Moorgate-Exit: \r\n", "exit_unknown"),
         ("Moorgate-TTL: 5m\r\n", "ttl_without_session"),
         ("Moorgate-Session: a\r\nMoorgate-TTL: 5\r\n", "ttl_invalid"),
         ("Moorgate-Session: a\r\nMoorgate-TTL: 169h\r\n", "ttl_out_of_range"),
@@ -86,7 +133,7 @@ fn fields_fail_with_the_same_codes() {
         ("Moorgate-Label: country\r\n", "parameter_invalid"),
         ("Moorgate-Label: country=us, country=nl\r\n", "parameter_duplicate"),
     ] {
-        assert_eq!(ask(&gateway, &origin, "acme", fields).code(), code, "{fields}");
+        assert_eq!(self::code(&gateway, &origin, "acme", fields), code, "{fields}");
     }
 }
 

@@ -269,3 +269,20 @@ fn heads_have_their_limits() {
     assert_eq!(connection.ask(get("acme", &origin.url("/ip"))).0.status(), 200);
     assert_eq!(origin.count(), 1);
 }
+
+#[test]
+fn the_gateway_itself_is_asked_over_http_2() {
+    let (gateway, made) = start(Setup::addresses(2));
+    let origin = Origin::start();
+    let connection = Connection::open(&gateway, &made);
+    connection.ask(get("acme-session-a", &origin.url("/ip")));
+    let (answered, body) = connection.ask(get("acme-session-a", "http://moorgate.internal/session"));
+    let shown: serde_json::Value = serde_json::from_slice(&body.bytes).unwrap();
+    assert_eq!((answered.status().as_u16(), &shown["id"]), (200, &json!("a")));
+    let (answered, _) = connection.ask(get("acme", "http://moorgate.internal/session"));
+    assert_eq!(answered.status(), 400);
+    let (response, _send) = connection.send(connect("acme-session-a", "moorgate.internal:80"), false);
+    let response = RUNTIME.block_on(wait(response)).expect("an answer");
+    assert_eq!(response.status(), 200);
+    assert_eq!(origin.count(), 1);
+}

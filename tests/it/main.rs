@@ -43,6 +43,7 @@ mod harness;
 mod hop_by_hop;
 mod http2;
 mod http2_frames;
+mod inband;
 mod injection;
 mod instruments;
 mod limits;
@@ -60,6 +61,7 @@ mod proxied;
 mod rebinding;
 mod refused;
 mod reload;
+mod reports;
 mod resources;
 mod rotation;
 #[path = "../vectors/rows.rs"]

@@ -271,3 +271,21 @@ fn curl_speaks_it_in_both_ways() {
     }
     assert!(basic("acme").contains("Basic"));
 }
+
+#[test]
+fn the_gateway_itself_is_asked_through_socks() {
+    let gateway = Setup::addresses(2).start();
+    let origin = Origin::start();
+    let exit = gateway.get("acme-session-a", &origin.url("/ip")).ok().exit();
+    let mut client = logged_in(&gateway, "acme-session-a");
+    client.send(request(1, "Moorgate.INTERNAL.", 80));
+    assert_eq!(reply(&mut client), 0);
+    let ask = |line: &str| format!("{line} HTTP/1.1\r\nHost: moorgate.internal\r\nContent-Length: 0\r\n\r\n");
+    let shown = client.send(ask("GET /session")).answer("GET").ok();
+    assert_eq!(format!("p/{}", crate::harness::operator::json(&shown)["exit"].as_str().unwrap()), exit);
+    let moved = client.send(ask("POST /session/move")).answer("POST").ok();
+    assert_eq!(crate::harness::operator::json(&moved)["moves"], 1);
+    replies(&gateway, "acme-session-a", &request(1, "moorgate.internal", 443), 2, "target_forbidden");
+    replies(&gateway, "acme-sesion-a", &request(1, "moorgate.internal", 80), 1, "parameter_unknown");
+    assert_eq!(origin.count(), 1);
+}

@@ -33,13 +33,13 @@ fn jwks(name: &str) -> String {
 
 /// A token as an issuer of ours makes it.
 #[track_caller]
-fn token(name: &str, more: &[&str]) -> String {
+pub fn token(name: &str, more: &[&str]) -> String {
     let own = ["--sub", "acme", "--issuer", "https://ci.example", "--audience", "moorgate"];
     moorgate(name, &[&own[..], more].concat())
 }
 
 /// Pools `p` and `q`, tokens by the keys of all three algorithms.
-fn setup() -> Setup {
+pub fn setup() -> Setup {
     let pool = json!({ "name": "q", "exits": [{ "id": "e", "via": "127.0.0.9" }] });
     Setup::addresses(4)
         .another_pool(pool)

@@ -269,7 +269,7 @@ impl Request {
 }
 
 fn new_pin<'a>(key: SessionKey, filter: &'a Filter, ttl: Ttl, not: &'a [ExitName]) -> NewPin<'a> {
-    NewPin { key, filter, exit: None, ttl, not, address: None, siblings_only: false }
+    NewPin { key, filter, exit: None, ttl, not, address: None, siblings_only: false, target: None }
 }
 
 /// A vendor that refuses every token does not make the exit down.

@@ -244,6 +244,32 @@ impl Admission {
         &self.tab
     }
 
+    /// Lets another request in on what was let in already: one more by rate,
+    /// not by connections.
+    ///
+    /// # Errors
+    /// `rate_limited`, `quota_exceeded`.
+    pub(crate) fn again(&self, now: Timestamp) -> Result<(), Fault> {
+        let own = &self.tab.own;
+        let purses = std::iter::once(own).chain(&self.granted);
+        for purse in purses {
+            purse.pace.take().map_err(too_fast)?;
+            if self.tab.is_used_up(purse.limits().bytes_per_day, now) {
+                return Err(used_up(now));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the user uses now, and its limits with those of its token.
+    pub(crate) fn in_use(&self, now: Timestamp) -> InUse {
+        let mut in_use = self.tab.in_use(now);
+        if let Some(purse) = &self.granted {
+            in_use.limits = in_use.limits.narrower(purse.limits());
+        }
+        in_use
+    }
+
     /// What its connection is bound by and counts towards.
     pub(crate) fn allowance(&self) -> Allowance {
         let granted = self.granted.as_ref();

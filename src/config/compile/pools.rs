@@ -204,6 +204,7 @@ fn pool(
         written => sessions::bounds(reading, bounds_at, written, &config.sessions.bounds),
     };
     pool.reuse_after = entry.reuse_after.map_or(Duration::ZERO, |span| span.0);
+    pool.cooldown = entry.cooldown.map_or(pool.cooldown, |span| span.0);
     pool.attempts = entry.attempts.map_or(3, |n| n.0);
     pool.slow_start = entry.slow_start.map_or(Duration::from_secs(60), |span| span.0);
     pool.rotate = entry.rotate.and_then(|rotate| {

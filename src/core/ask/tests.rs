@@ -55,7 +55,7 @@ fn asked(tail: &str, defaults: &str) -> Result<Ask, Fault> {
         max_ttl: Ttl::MAX,
         idle: None,
     };
-    let target = Target { host: Host::Name("www.shop.example.co.uk".into()), port: 443 };
+    let target = Target { host: crate::core::target::Host::Name("www.shop.example.co.uk".into()), port: 443 };
     let at_hand = AtHand { client: "192.0.2.7".parse().unwrap(), target: Some(&target) };
     let parameters = parse(tail).unwrap();
     judge(&parameters, &account(), &gateway)?;

@@ -69,6 +69,14 @@ impl LabelIndex {
         }))
     }
 
+    /// The values of a key that exits have, sorted; at most so many.
+    pub fn values(&self, key: &str, most: usize) -> Vec<Box<str>> {
+        let mut values: Vec<_> =
+            self.having.get(key).into_iter().flat_map(HashMap::keys).take(most).cloned().collect();
+        values.sort_unstable();
+        values
+    }
+
     fn having(&self, key: &str, value: &str) -> &[u32] {
         self.having.get(key).and_then(|values| values.get(value)).map_or(&[], Vec::as_slice)
     }

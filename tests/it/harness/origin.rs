@@ -3,6 +3,7 @@
 //! Owns: what it has seen, and routes for every shape of an answer.
 //! Must not know: that there is a gateway.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
@@ -24,6 +25,8 @@ pub struct Origin {
 
 struct Shared {
     seen: Mutex<Vec<Seen>>,
+    /// How often each address has asked for `/limited`.
+    limited: Mutex<HashMap<IpAddr, u32>>,
     released: watch::Sender<bool>,
 }
 
@@ -48,7 +51,11 @@ impl Origin {
     pub fn at(ip: IpAddr) -> Self {
         let listener = RUNTIME.block_on(TcpListener::bind((ip, 0))).expect("the origin listens");
         let address = listener.local_addr().expect("an address");
-        let shared = Arc::new(Shared { seen: Mutex::default(), released: watch::Sender::new(false) });
+        let shared = Arc::new(Shared {
+            seen: Mutex::default(),
+            limited: Mutex::default(),
+            released: watch::Sender::new(false),
+        });
         let task = RUNTIME.spawn(accept(listener, shared.clone())).abort_handle();
         Self { address, shared, task }
     }
@@ -154,6 +161,14 @@ impl Connection {
         let route = (parts.next()?, parts.next().unwrap_or_default());
         match route {
             ("ip", _) => self.plain(method, &self.peer.ip().to_string()).await,
+            // As a site that has had enough of an address after two requests.
+            ("limited", _) => match self.count_limited() {
+                1 | 2 => self.plain(method, &self.peer.ip().to_string()).await,
+                _ => {
+                    let head = "HTTP/1.1 429 Too Many Requests\r\nContent-Length: 7\r\n\r\n";
+                    self.send(format!("{head}blocked")).await
+                }
+            },
             ("echo", _) => self.plain(method, &seen.text()).await,
             ("sink", _) => self.plain(method, &length.to_string()).await,
             ("held", _) => {
@@ -177,6 +192,13 @@ impl Connection {
                 Some(())
             }
         }
+    }
+
+    fn count_limited(&self) -> u32 {
+        let mut limited = self.shared.limited.lock().unwrap();
+        let count = limited.entry(self.peer.ip()).or_default();
+        *count += 1;
+        *count
     }
 
     async fn plain(&mut self, method: &str, text: &str) -> Option<()> {
