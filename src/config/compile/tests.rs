@@ -183,7 +183,7 @@ fn what_is_unknown_is_told_with_what_was_meant() {
         "{\n  \"listner\": [],\n  \"tls\": 1\n}",
         &[
             "moorgate.json:2:3: listner: unknown field \"listner\": did you mean \"listeners\"?",
-            "moorgate.json:3:3: tls: unknown field \"tls\": expected one of listeners, admin, pools, users, tokens, \
+            "moorgate.json:3:3: tls: unknown field \"tls\": expected one of listeners, admin, pools, profiles, users, tokens, \
          sessions, targets, timeouts, limits, announce, via, log",
         ],
     );
@@ -240,7 +240,7 @@ fn what_is_no_json_is_told_where() {
     check_config(
         "\u{feff}{\"\u{e9}\": 1, \"\u{e9}\u{e9}\": 1}",
         &[
-            "moorgate.json:1:2: [\"\u{e9}\"]: unknown field \"\u{e9}\": expected one of listeners, admin, pools, users, tokens, \
+            "moorgate.json:1:2: [\"\u{e9}\"]: unknown field \"\u{e9}\": expected one of listeners, admin, pools, profiles, users, tokens, \
          sessions, targets, timeouts, limits, announce, via, log",
             "moorgate.json:1:10: [\"\u{e9}\u{e9}\"]: unknown field \"\u{e9}\u{e9}\": expected one of listeners, admin, \
          pools, users, tokens, sessions, targets, timeouts, limits, announce, via, log",
