@@ -94,7 +94,9 @@ fn variants_table(Variants { samples, pin_bytes }: &Variants) -> String {
     let kind = Kind::Moorgate(Setup::Usual);
     let more = samples.difference((FRESH, kind), (USUAL, kind)).unwrap_or(f64::NAN);
     rows.push(
-        ["a new pin", "", USUAL, &format!("**{more:+.1} µs**"), "≤ +6.0 µs"].map(str::to_owned).to_vec(),
+        ["a new pin", "", USUAL, &format!("**{more:+.1} µs**"), &most("+6.0 µs", more > 6.05)]
+            .map(str::to_owned)
+            .to_vec(),
     );
     let bytes = format!("**{pin_bytes:.0} bytes**");
     rows.push(
