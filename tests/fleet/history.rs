@@ -108,6 +108,13 @@ impl History {
         }
     }
 
+    /// The store's clock was set, which said this.
+    pub fn leases_end(&mut self, store: u64) {
+        for life in self.lives.values_mut().flatten().filter(|life| life.made + 1000 > store) {
+            life.doubtful = true;
+        }
+    }
+
     /// The store's clock was set back to this.
     pub fn comes_again(&mut self, store: u64) {
         for life in self.lives.values_mut().flatten().filter(|life| life.made >= store) {
