@@ -7,16 +7,17 @@
 //! Must not know: what is drained, or for how long one waits.
 
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Poll, Waker};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::task::{Context, Poll, Waker};
 
 use tokio::sync::watch;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::core::bind::Bind;
 
 /// The gateway's shutdown, as everyone sees it. Clones are one shutdown.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +37,8 @@ pub(crate) struct Drain {
 struct Doors {
     accept: Arc<watch::Sender<Accept>>,
     given: CancellationToken,
+    /// The same, to look at.
+    are_given: Arc<AtomicBool>,
 }
 
 #[derive(Clone, Debug)]
@@ -45,12 +48,16 @@ enum Accept {
     /// Nobody: they wait with the kernel.
     Nobody,
     /// Another process does, at these addresses; nobody at others.
-    Elsewhere(Arc<[SocketAddr]>),
+    Elsewhere(Arc<[Bind]>),
 }
 
 impl Default for Doors {
     fn default() -> Self {
-        Self { accept: Arc::new(watch::Sender::new(Accept::Here)), given: CancellationToken::new() }
+        Self {
+            accept: Arc::new(watch::Sender::new(Accept::Here)),
+            given: CancellationToken::new(),
+            are_given: Arc::default(),
+        }
     }
 }
 
@@ -68,6 +75,14 @@ pub(crate) enum Door {
 /// Steps of [`Drain::step`].
 const BEGUN: u8 = 1;
 const FORCED: u8 = 2;
+
+/// Waits for [`Drain::leaves`] over and over.
+#[derive(Debug, Default)]
+pub(crate) struct Leaver {
+    waits: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// Whom it wakes.
+    told: Option<Waker>,
+}
 
 /// Held by whatever the end must wait for: a connection, for instance.
 #[derive(Debug)]
@@ -147,8 +162,9 @@ impl Drain {
 
     /// Another process accepts at these addresses, and takes new requests.
     /// From now on [`Self::all_gone`] may come.
-    pub(crate) fn hand_over(&self, sockets: Arc<[SocketAddr]>) {
+    pub(crate) fn hand_over(&self, sockets: Arc<[Bind]>) {
         self.set(Accept::Elsewhere(sockets));
+        self.doors.are_given.store(true, Ordering::Release);
         self.doors.given.cancel();
         self.leaves.cancel();
         self.alive.close();
@@ -167,7 +183,7 @@ impl Drain {
 
     /// Whether another process takes new requests.
     pub(crate) fn is_handed_over(&self) -> bool {
-        self.doors.given.is_cancelled()
+        self.doors.are_given.load(Ordering::Acquire)
     }
 
     /// Ready once it does, however long ago.
@@ -179,6 +195,21 @@ impl Drain {
     /// another process.
     pub(crate) async fn leaves(&self) {
         self.leaves.cancelled().await;
+    }
+
+    /// The same for one that asks again and again: after the first time it is
+    /// little more than a look.
+    pub(crate) fn poll_leaves(&self, leaver: &mut Leaver, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_begun() || self.is_handed_over() {
+            return Poll::Ready(());
+        }
+        if leaver.told.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            return Poll::Pending;
+        }
+        let waits = leaver.waits.get_or_insert_with(|| Box::pin(self.leaves.clone().cancelled_owned()));
+        let leaves = waits.as_mut().poll(cx);
+        leaver.told = Some(cx.waker().clone());
+        leaves
     }
 
     /// Ready once nothing is to be accepted.
@@ -193,13 +224,13 @@ impl Drain {
     }
 
     /// Behind [`Self::stops_accepting`]: what becomes of a listening socket.
-    pub(crate) async fn door(&self, socket: Option<SocketAddr>) -> Door {
+    pub(crate) async fn door(&self, socket: Option<&Bind>) -> Door {
         let mut accept = self.doors.accept.subscribe();
         tokio::select! {
             biased;
             decided = accept.wait_for(|accept| !matches!(accept, Accept::Nobody)) => {
                 match decided.as_deref() {
-                    Ok(Accept::Elsewhere(given)) if socket.is_some_and(|socket| given.contains(&socket)) => {
+                    Ok(Accept::Elsewhere(given)) if socket.is_some_and(|socket| given.contains(socket)) => {
                         Door::Given
                     }
                     Ok(Accept::Here) if !self.is_begun() => Door::Open,

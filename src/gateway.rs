@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpListener;
 use tokio::sync::Mutex;
 
 use crate::admin;
@@ -22,7 +21,7 @@ use crate::core::secret::Secret;
 use crate::dial::Dialer;
 use crate::drain::Drain;
 use crate::http1::head::HeadLimits;
-use crate::net::listen;
+use crate::net::listen::{self, Listener};
 use crate::net::resolve::Resolver;
 use crate::net::systemd::Manager;
 use crate::observe::instruments::Instruments;
@@ -36,6 +35,7 @@ mod birth;
 mod counts;
 mod day;
 mod demo_user;
+mod descriptors;
 mod listeners;
 mod probes;
 mod reload;
@@ -46,7 +46,7 @@ mod upgrade;
 pub(crate) use birth::Birth;
 use birth::Image;
 use day::DayKeeper;
-use listeners::{Listeners, Socket};
+use listeners::{Listeners, Secured, Socket};
 use reload::Watching;
 use state::Ledger;
 
@@ -72,6 +72,7 @@ struct Inner {
     exits: Arc<Exits>,
     steering: Arc<Steering>,
     sockets: Vec<Socket>,
+    secured: Vec<Secured>,
     manager: Arc<Manager>,
     image: Option<Image>,
     /// Held while a new process is to take our place.
@@ -143,7 +144,10 @@ impl Gateway {
             .map_err(|error| StartError::Listen(format!("names cannot be resolved: {error}")))?;
         let shared = Arc::new(Shared {
             users: Arc::new(users),
-            connections: Connections::new(config.limits.connections, config.limits.connections_per_client),
+            connections: Connections::new(
+                descriptors::fitting(config.limits.connections),
+                config.limits.connections_per_client,
+            ),
             state: Arc::new(InForce::new(loaded.pools, exits.clone(), kept.switches.clone(), clock.now())),
             store: kept.store.clone(),
             dialer: Dialer::new(Arc::new(resolver)),
@@ -165,6 +169,7 @@ impl Gateway {
             exits,
             steering,
             sockets: std::mem::take(&mut listeners.all),
+            secured: std::mem::take(&mut listeners.secured),
             manager,
             image,
             upgrading: Mutex::default(),
@@ -237,7 +242,7 @@ impl Inner {
         watchdog: Option<Duration>,
     ) {
         for (listener, door) in listeners.clients {
-            log_listening(&listener, "http");
+            log_listening(&listener, door.protocol.word());
             let shared = self.shared.clone();
             let serve = move |wire, peer| serve::serve(shared, door, wire, peer);
             tokio::spawn(listen::run(listener, self.shared.drain.clone(), serve));
@@ -317,14 +322,15 @@ impl Inner {
     }
 }
 
-fn log_listening(listener: &TcpListener, protocol: &str) {
-    if let Ok(address) = listener.local_addr() {
+fn log_listening(listener: &Listener, protocol: &str) {
+    if let Ok(address) = listener.local() {
         tracing::info!(%address, protocol = %protocol, "listening");
     }
 }
 
 impl Running {
-    /// Where clients are accepted, in the configuration's order.
+    /// Where clients are accepted, in the configuration's order; a Unix socket
+    /// has no address.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }

@@ -41,6 +41,8 @@ pub(crate) mod dial;
 pub(crate) mod drain;
 pub(crate) mod gateway;
 #[doc(hidden)]
+pub mod handshake;
+#[doc(hidden)]
 pub mod http1;
 pub(crate) mod net;
 pub(crate) mod observe;

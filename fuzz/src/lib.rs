@@ -9,6 +9,8 @@ pub mod chunked;
 pub mod framing;
 pub mod head;
 pub mod pool_file;
+pub mod proxy_header;
+pub mod socks5;
 pub mod target;
 pub mod username;
 

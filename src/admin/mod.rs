@@ -17,7 +17,6 @@ use axum::routing::{get, post};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use self::gate::Gate;
@@ -25,7 +24,7 @@ use crate::admit::limits::Connections;
 use crate::admit::users::Users;
 use crate::core::secret::Secret;
 use crate::drain::Drain;
-use crate::net::listen;
+use crate::net::listen::{self, Listener};
 use crate::net::wire::Wire;
 use crate::steer::Steering;
 
@@ -56,13 +55,9 @@ pub(crate) struct Desk {
 }
 
 /// Serves the API until the gateway is gone.
-pub(crate) fn serve(
-    listener: Arc<TcpListener>,
-    desk: Desk,
-    token: Option<Secret>,
-) -> impl Future<Output = ()> {
+pub(crate) fn serve(listener: Arc<Listener>, desk: Desk, token: Option<Secret>) -> impl Future<Output = ()> {
     let (beside, drain) = (desk.drain.beside(), desk.drain.clone());
-    let local = listener.local_addr().is_ok_and(|address| address.ip().to_canonical().is_loopback());
+    let local = listener.local().is_ok_and(|address| address.is_local());
     let routes = routes(Arc::new(desk), Gate::new(token.as_ref(), local));
     let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     // It answers during the drain, too, and is not waited for.

@@ -57,24 +57,19 @@ impl Connections {
         })
     }
 
-    /// Counts one more.
+    /// Counts one more; whose it is may turn out later
+    /// ([`ConnectionGuard::is_of`]).
     ///
     /// # Errors
     /// `too_many_connections`.
-    pub(crate) fn enter(self: &Arc<Self>, client: IpAddr) -> Result<ConnectionGuard, Fault> {
+    pub(crate) fn enter(self: &Arc<Self>, client: Option<IpAddr>) -> Result<ConnectionGuard, Fault> {
         let mut guard = ConnectionGuard { connections: self.clone(), client: None };
         let before = self.open.fetch_add(1, Ordering::Relaxed);
         if self.most > 0 && before >= self.most {
             return Err(too_many("the gateway"));
         }
-        if self.most_per_client > 0 {
-            let mut by_client = self.by_client.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = by_client.entry(client).or_insert(0);
-            if *count >= self.most_per_client {
-                return Err(too_many("this client address"));
-            }
-            *count += 1;
-            guard.client = Some(client);
+        if let Some(client) = client {
+            guard.is_of(client)?;
         }
         Ok(guard)
     }
@@ -103,6 +98,26 @@ fn too_many(whose: &str) -> Fault {
     Fault::new(Code::TooManyConnections, detail)
 }
 
+impl ConnectionGuard {
+    /// It is this client's, and counts for it from now on. To be called once.
+    ///
+    /// # Errors
+    /// `too_many_connections`.
+    pub(crate) fn is_of(&mut self, client: IpAddr) -> Result<(), Fault> {
+        let most = self.connections.most_per_client;
+        if most > 0 {
+            let mut by_client = self.connections.by_client.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = by_client.entry(client).or_insert(0);
+            if *count >= most {
+                return Err(too_many("this client address"));
+            }
+            *count += 1;
+            self.client = Some(client);
+        }
+        Ok(())
+    }
+}
+
 impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         self.connections.open.fetch_sub(1, Ordering::Relaxed);
@@ -125,7 +140,7 @@ mod tests {
     fn connections_are_counted_in_all_and_for_each_client() {
         let connections = Connections::new(3, 2);
         let ip = |n| IpAddr::from([192, 0, 2, n]);
-        let enter = |n| connections.enter(ip(n));
+        let enter = |n| connections.enter(Some(ip(n)));
         let code = |n| enter(n).err().map(|fault| fault.code());
         let a = enter(1).unwrap();
         let _b = enter(1).unwrap();

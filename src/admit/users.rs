@@ -185,6 +185,34 @@ impl Users {
         }
     }
 
+    /// Proves the caller by a username and a secret that came otherwise.
+    ///
+    /// # Errors
+    /// `auth_failed` or `auth_throttled`, `client_forbidden`.
+    pub(crate) async fn login(
+        &self,
+        username: &[u8],
+        secret: &[u8],
+        client: IpAddr,
+    ) -> Result<Caller, Fault> {
+        let accounts = self.accounts.load_full();
+        match (std::str::from_utf8(username), std::str::from_utf8(secret)) {
+            (Ok(username), Ok(secret)) => {
+                Box::pin(self.prove_basic(&accounts, username, &Secret::new(secret), client)).await
+            }
+            // Nobody has it; what it costs tells nothing of any user.
+            _ => Err(self.wrong(client)),
+        }
+    }
+
+    /// The user of this name, for a client that comes from one of the
+    /// addresses that are listed for it.
+    pub(crate) fn at_home(&self, name: &str, client: IpAddr) -> Option<Caller> {
+        let accounts = self.accounts.load();
+        let user = accounts.by_name.get(name).filter(|user| !user.clients.is_empty())?;
+        user.admit("".into(), client).ok()
+    }
+
     async fn prove_basic(
         &self,
         accounts: &Accounts,

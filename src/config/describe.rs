@@ -9,7 +9,7 @@ use std::num::NonZeroU64;
 use bytesize::ByteSize;
 
 use super::tokens::Tokens;
-use super::{Admin, Config, Durability, Listener, Password, StoreAt, StoreDown, User};
+use super::{Admin, Config, Durability, Listener, Password, ProxiedBy, StoreAt, StoreDown, User};
 use crate::core::exit::{Exit, Mode, Scheme, Trust, Via};
 use crate::core::limits::{Bandwidth, UserLimits};
 use crate::core::pool::{Failover, Placement, Pool, Pools, Rotation};
@@ -45,9 +45,30 @@ fn write(out: &mut String, config: &Config, pools: &Pools) -> fmt::Result {
 
 fn write_listener(out: &mut String, listener: &Listener) -> fmt::Result {
     match &*listener.binds {
-        [one] => write!(out, "  {one} http")?,
-        [first, .., last] => write!(out, "  {first} to {} http", last.port())?,
+        [one] => write!(out, "  {one}")?,
+        [first, .., last] => {
+            write!(out, "  {first} to {}", last.tcp().map_or(0, |socket| socket.port()))?;
+        }
         [] => return Ok(()),
+    }
+    write!(out, " {}", listener.protocol.word())?;
+    let certificates = listener.certificates.len();
+    if certificates > 0 {
+        write!(out, ", tls with {certificates} {}", counted("certificate", certificates))?;
+    }
+    match &listener.proxied_by {
+        None => {}
+        Some(ProxiedBy::All) => write!(out, ", behind PROXY headers")?,
+        Some(ProxiedBy::Some(nets)) => {
+            let nets: Vec<_> = nets.iter().map(ToString::to_string).collect();
+            write!(out, ", behind PROXY headers of {} alone", nets.join(", "))?;
+        }
+    }
+    if let Some(user) = &listener.user {
+        write!(out, ", user {user} without a credential")?;
+    }
+    if listener.port_is_session {
+        write!(out, ", a session for each port")?;
     }
     let defaults = &listener.defaults;
     if let Some(pool) = &defaults.pool {

@@ -10,12 +10,13 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer};
 
 use super::allowance::UserLimitsEntry;
+use super::listeners::ListenerEntry;
 use super::read::Later;
 use super::tokens::TokensEntry;
 use super::values::{
-    FromText, Label, Lifetime, Net, SecretText, Size, Sockets, Span, Whole, deserialize_text, text,
+    FromText, Lifetime, Net, SecretText, Size, Sockets, Span, Whole, deserialize_text, text,
 };
-use super::words::{AffinityWord, BoundsEntry, FailoverWord, Labels, PoolName, TargetsEntry};
+use super::words::{AffinityWord, BoundsEntry, PoolName, TargetsEntry};
 use crate::core::secret::Secret;
 use crate::core::session::is_user;
 use crate::core::shared::Address as StoreAddress;
@@ -56,38 +57,6 @@ pub(super) struct ConfigFile {
     pub(super) via: Option<bool>,
     /// What is logged, and how.
     pub(super) log: Option<LogEntry>,
-}
-
-/// A socket that accepts clients, and what their requests mean where they do
-/// not say.
-#[derive(serde::Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, expecting = "an object with \"bind\"")]
-#[schemars(rename = "Listener")]
-pub(super) struct ListenerEntry {
-    /// Address and port, such as "127.0.0.1:8080", or a range of ports.
-    pub(super) bind: Sockets,
-    /// What is spoken.
-    #[serde(default, rename = "protocol")]
-    _protocol: Protocol,
-    /// The pool of a request that names none.
-    pub(super) pool: Option<PoolName>,
-    /// The ttl of a session that names none.
-    pub(super) ttl: Option<Lifetime>,
-    /// The idle time of a session that names none.
-    pub(super) idle: Option<Lifetime>,
-    /// What happens when a pinned exit is down.
-    pub(super) failover: Option<FailoverWord>,
-    /// Only exits with these labels.
-    pub(super) labels: Option<Labels<Label>>,
-}
-
-/// What a listener speaks.
-#[derive(Default, serde::Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase", expecting = "\"http\"")]
-pub(super) enum Protocol {
-    /// HTTP/1.1, as a proxy.
-    #[default]
-    Http,
 }
 
 /// The operator's listener.

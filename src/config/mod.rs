@@ -16,8 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use tokio_rustls::rustls::sign::CertifiedKey;
 
 use crate::core::ask::{Account, GatewayBounds};
+use crate::core::bind::Bind;
 use crate::core::limits::UserLimits;
 use crate::core::policy::TargetPolicy;
 use crate::core::pool::{Affinity, DialTimeouts, Failover, Pools, SessionBounds};
@@ -33,6 +35,7 @@ pub(crate) mod env;
 mod file;
 mod findings;
 mod import;
+mod listeners;
 mod locate;
 mod pools;
 mod read;
@@ -46,6 +49,7 @@ mod words;
 pub(crate) use crate::observe::log::Format as LogFormat;
 pub(crate) use describe::describe;
 pub use findings::{Finding, Findings};
+pub(crate) use listeners::Protocol;
 pub(crate) use schema::{SchemaKind, schema};
 
 use env::Environment;
@@ -107,12 +111,48 @@ pub(crate) struct Admin {
     pub(crate) token: Option<Secret>,
 }
 
-/// A socket, or several with the same defaults, that accept HTTP clients.
+/// A socket, or several with the same defaults, that accept clients.
 #[derive(Clone, Debug)]
 pub(crate) struct Listener {
     /// More than one where the file names a range of ports.
-    pub(crate) binds: Vec<SocketAddr>,
+    pub(crate) binds: Vec<Bind>,
+    /// Of a Unix socket's file.
+    pub(crate) mode: u32,
+    pub(crate) protocol: Protocol,
+    /// Certificates with their keys; none: there is no TLS.
+    pub(crate) certificates: Vec<Arc<CertifiedKey>>,
+    /// Whose word counts for who a client is; `None`: the connection's.
+    pub(crate) proxied_by: Option<ProxiedBy>,
+    /// The user of clients that come from its addresses without a credential.
+    pub(crate) user: Option<UserName>,
+    /// Whether each port is a session of that name.
+    pub(crate) port_is_session: bool,
     pub(crate) defaults: Defaults,
+}
+
+impl Listener {
+    /// With every default.
+    pub(crate) fn at(binds: Vec<Bind>) -> Self {
+        Self {
+            binds,
+            mode: 0o660,
+            protocol: Protocol::default(),
+            certificates: Vec::new(),
+            proxied_by: None,
+            user: None,
+            port_is_session: false,
+            defaults: Defaults::default(),
+        }
+    }
+}
+
+/// Who connects for clients, and says for whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ProxiedBy {
+    /// Everybody must.
+    All,
+    /// These must; nobody else may connect.
+    Some(Vec<IpNet>),
 }
 
 /// What a listener's requests mean where they do not say; the request's own

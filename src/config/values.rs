@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, SeqAccess, Unexpected, Visitor};
 
+use crate::core::bind::{Bind, NoBind};
 use crate::core::secret::Secret;
 use crate::core::session::fold;
 use crate::core::time::{Ttl, parse_duration};
@@ -80,6 +81,8 @@ text! {
     Net {}
     Address {}
     Sockets {}
+    Binds {}
+    FileMode { "pattern": "^0?[0-7]{3}$" }
 }
 
 /// A length of time from 0 to 30 days.
@@ -212,6 +215,42 @@ impl FromText for Sockets {
             return Err("expected a range of ports from a lower to a higher one".to_owned());
         }
         Ok(Self((socket.port()..=last).map(|port| SocketAddr::new(socket.ip(), port)).collect()))
+    }
+}
+
+/// Where clients are accepted: sockets, or a Unix socket.
+#[derive(Clone, Debug)]
+pub(super) struct Binds(pub(super) Vec<Bind>);
+
+impl FromText for Binds {
+    const EXPECTED: &'static str = "an address and a port, a range of ports, or a Unix socket: \"127.0.0.1:8080\", \"[::1]:8080\", \"10.0.0.1:20001-20100\", \"unix:/run/moorgate.sock\"";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        if text.starts_with("unix:") {
+            return text.parse().map(|bind| Self(vec![bind])).map_err(|error: NoBind| error.to_string());
+        }
+        match Sockets::from_text(text) {
+            Ok(sockets) => Ok(Self(sockets.0.into_iter().map(Bind::Tcp).collect())),
+            Err(message) if message.ends_with(Sockets::EXPECTED) => {
+                Err(format!("expected {}", Self::EXPECTED))
+            }
+            Err(message) => Err(message),
+        }
+    }
+}
+
+/// Who may open a file, in octal.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FileMode(pub(super) u32);
+
+impl FromText for FileMode {
+    const EXPECTED: &'static str = "a file's mode in octal, such as \"0660\"";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let digits = text.strip_prefix('0').filter(|rest| rest.len() == 3).unwrap_or(text);
+        let plain = digits.len() == 3 && digits.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
+        let mode = u32::from_str_radix(digits, 8).ok().filter(|_| plain);
+        mode.map(Self).ok_or_else(|| format!("expected {}", Self::EXPECTED))
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod address;
 pub mod ask;
+pub mod bind;
 pub mod code;
 pub mod exit;
 pub mod failover;

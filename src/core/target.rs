@@ -29,6 +29,14 @@ impl Target {
         }
     }
 
+    /// Of a host and a port that were told apart already.
+    pub fn of(host: Host, port: u16) -> Result<Self, Fault> {
+        match port {
+            0 => Err(bad("the port must be a number from 1 to 65535")),
+            port => Ok(Self { host, port }),
+        }
+    }
+
     /// Reads `host[:port]`. An empty port is none (RFC 3986 §3.2.3).
     pub fn parse_with_default(authority: &str, default_port: u16) -> Result<Self, Fault> {
         let (host, port) = split(authority)?;

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::listeners::Secured;
 use super::{Inner, entries, warn_of};
 use crate::config::watch::{Watch, Watched};
 use crate::config::{self, Config, Findings};
@@ -105,9 +106,9 @@ impl Inner {
         }
     }
 
-    /// Users, tokens, and what pools take from the configuration (`targets`,
-    /// the timeouts of dials), come into force; the rest needs a restart. What
-    /// is to be watched from now on; `None`: what was until now.
+    /// Users, tokens, certificates, and what pools take from the configuration
+    /// (`targets`, the timeouts of dials), come into force; the rest needs a
+    /// restart. What is to be watched from now on; `None`: what was until now.
     async fn reload_config(&self, wrong: &mut Vec<String>) -> Option<Watched> {
         let source = self.config.load().source().clone();
         match tokio::task::spawn_blocking(move || Config::load(&source)).await {
@@ -140,11 +141,27 @@ impl Inner {
             wrong.push(format!("users: {message}"));
             return;
         }
+        self.show_certificates(&config);
         if has_users(&config) {
             self.shared.users.replace(&entries(&config), config.tokens.as_ref());
         }
         self.config.store(Arc::new(config));
         tracing::info!("configuration reloaded");
+    }
+
+    /// Puts certificates that were read anew into force at the listeners that
+    /// run. A listener that is new, or has TLS only now, needs a restart.
+    fn show_certificates(&self, config: &Config) {
+        for Secured { binds, tls } in &self.secured {
+            let now = config.listeners.iter().find(|now| now.binds == *binds);
+            match now.map(|now| &now.certificates).filter(|certificates| !certificates.is_empty()) {
+                Some(certificates) => tls.replace(certificates.clone()),
+                None => tracing::warn!(
+                    listener = %binds.first().map(ToString::to_string).unwrap_or_default(),
+                    "the listener's certificates stay: it is another one in the configuration now"
+                ),
+            }
+        }
     }
 
     fn tell(&self, findings: Vec<String>, waiting: Vec<Waiting>) {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 
 use super::{Inner, StartError};
+use crate::core::bind::Bind;
 use crate::net::channel::{Channel, Message};
 use crate::net::handover::{ToNew, ToOld};
 use crate::net::inherit::Inherited;
@@ -67,7 +68,7 @@ impl Predecessor {
     }
 
     /// Takes over its clients until it is gone.
-    pub(super) async fn clients(self, inner: Arc<Inner>, doors: HashMap<SocketAddr, Arc<Door>>) {
+    pub(super) async fn clients(self, inner: Arc<Inner>, doors: HashMap<Bind, Arc<Door>>) {
         // Should this process be replaced as well, it stays until the last
         // client has come through it.
         let drain = inner.shared.drain.clone();

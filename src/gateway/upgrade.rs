@@ -9,7 +9,6 @@
 //! to open the state folder, nobody accepts: clients wait with the kernel.
 //! Tunnels and requests of known sessions go on all the time.
 
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::process::Child;
 use std::sync::Arc;
@@ -20,6 +19,7 @@ use tokio::time::timeout;
 use super::Inner;
 use super::birth::Image;
 use super::listeners::Socket;
+use crate::core::bind::Bind;
 use crate::net::channel::{Channel, FDS_MAX};
 use crate::net::handover::{ToNew, ToOld};
 
@@ -94,7 +94,7 @@ impl Inner {
         for (at, piece) in sockets.chunks(FDS_MAX).enumerate() {
             let open: Vec<_> = piece.iter().filter_map(|socket| socket.open()).collect();
             let fds: Vec<_> = open.iter().map(|socket| socket.as_fd()).collect();
-            let wanted = piece.iter().map(|socket| (socket.wanted, socket.name.clone())).collect();
+            let wanted = piece.iter().map(|socket| (socket.wanted.clone(), socket.name.clone())).collect();
             let message = ToNew::Sockets { wanted, last: at + 1 == pieces };
             self.within(TO_START, channel.send(&message, b"", &fds)).await?.map_err(|e| e.to_string())?;
         }
@@ -106,7 +106,7 @@ impl Inner {
 
     /// Lets the new process have the state folder, and waits until it serves:
     /// the sockets that it serves at.
-    async fn give_state(&self, channel: &Channel, sockets: &[&Socket]) -> Result<Vec<SocketAddr>, Failed> {
+    async fn give_state(&self, channel: &Channel, sockets: &[&Socket]) -> Result<Vec<Bind>, Failed> {
         self.shared.drain.pause();
         self.shared.store.let_go().await.map_err(|fault| fault.to_string())?;
         self.let_day_go().await;
@@ -114,14 +114,14 @@ impl Inner {
         match self.hear(TO_OPEN, channel).await? {
             ToOld::Serving { left } => {
                 let numbered = (0u32..).zip(sockets).filter(|(number, _)| !left.contains(number));
-                Ok(numbered.map(|(_, socket)| socket.at).collect())
+                Ok(numbered.map(|(_, socket)| socket.at.clone()).collect())
             }
             other @ ToOld::Ready => Err(format!("the new process says {other:?} out of turn").into()),
         }
     }
 
     /// The new process serves. This one ends with its last connection.
-    async fn give_way(self: &Arc<Self>, channel: Channel, child: Child, given: Arc<[SocketAddr]>) {
+    async fn give_way(self: &Arc<Self>, channel: Channel, child: Child, given: Arc<[Bind]>) {
         let (pid, channel) = (child.id(), Arc::new(channel));
         // In this order: whoever learns that something was handed over finds
         // the way there.

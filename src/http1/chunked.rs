@@ -18,6 +18,8 @@ use super::head::{HeadLimits, Violation};
 pub struct Chunked {
     state: State,
     decode: bool,
+    /// Trailer lines that a decoder sets aside.
+    kept: Option<Vec<u8>>,
     named: Named,
     limits: HeadLimits,
     /// A trailer line whose end has not come yet.
@@ -57,6 +59,7 @@ impl Chunked {
         Self {
             state: State::Size(SizeLine::default()),
             decode: false,
+            kept: None,
             named,
             limits,
             held: Vec::new(),
@@ -71,6 +74,17 @@ impl Chunked {
     /// connection: HTTP/1.0 has no other way. Trailers are lost.
     pub fn decoded(limits: HeadLimits) -> Self {
         Self { decode: true, ..Self::verbatim(Named::default(), limits) }
+    }
+
+    /// The same for a hop that has another way to send trailers: they are set
+    /// aside ([`Self::trailers`]).
+    pub fn apart(limits: HeadLimits) -> Self {
+        Self { kept: Some(Vec::new()), ..Self::decoded(limits) }
+    }
+
+    /// The trailer lines that were set aside, with their line ends.
+    pub fn trailers(&self) -> &[u8] {
+        self.kept.as_deref().unwrap_or_default()
     }
 
     /// Whether the body has ended. What follows belongs to the next message.
@@ -207,7 +221,11 @@ impl Chunked {
                 if self.trailer_fields > self.limits.fields {
                     return Err(Violation::TooLarge("it has too many trailers"));
                 }
-                !self.decode && Known::of(name).may_trail() && !self.named.has(name)
+                let may = Known::of(name).may_trail() && !self.named.has(name);
+                if may && let Some(kept) = &mut self.kept {
+                    kept.extend_from_slice(line);
+                }
+                may && !self.decode
             }
         };
         let passed = match (passes, held) {

@@ -19,6 +19,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::bind::Bind;
+
 /// Processes of different versions do not take each other's place.
 pub(crate) const VERSION: &str = "1";
 
@@ -30,7 +32,7 @@ pub(crate) enum ToNew {
     Sockets {
         /// What each was bound for, as the old configuration says it, and what
         /// it is called there.
-        wanted: Vec<(SocketAddr, String)>,
+        wanted: Vec<(Bind, String)>,
         /// The last of these messages.
         last: bool,
     },
@@ -41,7 +43,7 @@ pub(crate) enum ToNew {
     /// A client's connection, and bytes that were read from it.
     Client {
         /// The listening socket that it came to, as bound.
-        at: SocketAddr,
+        at: Bind,
         /// The client.
         peer: SocketAddr,
         /// It has made no request yet.

@@ -14,4 +14,5 @@ pub(crate) mod route;
 pub(crate) mod sockopt;
 pub(crate) mod systemd;
 pub(crate) mod tls;
+pub(crate) mod tls_server;
 pub(crate) mod wire;

@@ -5,7 +5,7 @@
 //! Must not know: what the bytes mean.
 
 use std::future::Future;
-use std::io::{self, Read};
+use std::io;
 use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
@@ -16,8 +16,13 @@ use socket2::SockRef;
 #[cfg(test)]
 use tokio::io::DuplexStream;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::client::TlsStream;
+
+pub(crate) use self::other::Carrier;
+use self::other::Secured;
+
+mod other;
 
 /// A byte stream in both directions.
 ///
@@ -61,6 +66,9 @@ pub(crate) enum Stir {
 enum Kind {
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    Unix(UnixStream),
+    Secured(Box<Secured>),
+    Carried(Box<dyn Carrier>),
     #[cfg(test)]
     Memory(DuplexStream),
 }
@@ -68,19 +76,6 @@ enum Kind {
 impl From<TcpStream> for Wire {
     fn from(tcp: TcpStream) -> Self {
         Self { unread: Bytes::new(), nagle: Nagle::Off, kind: Kind::Tcp(tcp) }
-    }
-}
-
-impl From<TlsStream<TcpStream>> for Wire {
-    fn from(tls: TlsStream<TcpStream>) -> Self {
-        Self { unread: Bytes::new(), nagle: Nagle::Off, kind: Kind::Tls(Box::new(tls)) }
-    }
-}
-
-#[cfg(test)]
-impl From<DuplexStream> for Wire {
-    fn from(memory: DuplexStream) -> Self {
-        Self { unread: Bytes::new(), nagle: Nagle::Off, kind: Kind::Memory(memory) }
     }
 }
 
@@ -148,8 +143,10 @@ impl Wire {
 
     /// Makes the drop of this wire a reset: the other end gets RST rather
     /// than FIN, and what the kernel has not sent yet is thrown away.
-    pub(crate) fn reset(&self) {
-        if let Some(tcp) = self.tcp() {
+    pub(crate) fn reset(&mut self) {
+        if let Kind::Carried(carrier) = &mut self.kind {
+            carrier.reset();
+        } else if let Some(tcp) = self.tcp() {
             // It fails only for a socket that is gone, and then there is
             // nobody to tell.
             let _ = tcp.set_zero_linger();
@@ -176,7 +173,9 @@ impl Wire {
             Kind::Tcp(tcp) => {
                 !would_block(&SockRef::from(&*tcp).peek(&mut [MaybeUninit::uninit()]).map(drop))
             }
-            Kind::Tls(tls) => tls_is_stale(tls),
+            Kind::Tls(tls) => other::tls_is_stale(tls),
+            // Nothing of these is ever kept.
+            Kind::Unix(_) | Kind::Secured(_) | Kind::Carried(_) => true,
             #[cfg(test)]
             Kind::Memory(memory) => {
                 let mut cx = Context::from_waker(std::task::Waker::noop());
@@ -188,7 +187,13 @@ impl Wire {
     /// Ready when there is something to read, bytes or an end, or the other
     /// end has reset the connection; nothing is read. Bytes or an end that
     /// wait to be read hide a reset behind them: see [`Self::is_broken`].
-    pub(crate) fn poll_stir(&self, cx: &mut Context<'_>) -> Poll<Stir> {
+    pub(crate) fn poll_stir(&mut self, cx: &mut Context<'_>) -> Poll<Stir> {
+        match &mut self.kind {
+            Kind::Unix(unix) => return other::poll_unix_stir(unix, cx),
+            Kind::Secured(tls) => return other::poll_secured_stir(tls, cx),
+            Kind::Carried(carrier) => return carrier.poll_stir(cx),
+            _ => {}
+        }
         let Some(tcp) = self.tcp() else { return Poll::Pending };
         loop {
             if ready!(tcp.poll_read_ready(cx)).is_err() {
@@ -252,26 +257,10 @@ impl Wire {
         match &self.kind {
             Kind::Tcp(tcp) => Some(tcp),
             Kind::Tls(tls) => Some(tls.get_ref().0),
+            Kind::Secured(tls) => tls.get_ref().0.tcp(),
+            Kind::Unix(_) | Kind::Carried(_) => None,
             #[cfg(test)]
             Kind::Memory(_) => None,
-        }
-    }
-}
-
-/// Bytes that wait on an idle TLS connection may be the protocol's own, such
-/// as session tickets. So they are read, and only what is left for us counts.
-fn tls_is_stale(tls: &mut TlsStream<TcpStream>) -> bool {
-    let (tcp, session) = tls.get_mut();
-    let socket = SockRef::from(&*tcp);
-    loop {
-        match session.read_tls(&mut &*socket as &mut dyn Read) {
-            Ok(0) => return true,
-            Ok(_) => {}
-            Err(e) => return e.kind() != io::ErrorKind::WouldBlock,
-        }
-        match session.process_new_packets() {
-            Ok(state) if state.plaintext_bytes_to_read() == 0 && !state.peer_has_closed() => {}
-            _ => return true,
         }
     }
 }
@@ -286,6 +275,9 @@ macro_rules! carrier {
         match &mut $wire.get_mut().kind {
             Kind::Tcp(tcp) => Pin::new(tcp).$method($($argument),*),
             Kind::Tls(tls) => Pin::new(tls).$method($($argument),*),
+            Kind::Unix(unix) => Pin::new(unix).$method($($argument),*),
+            Kind::Secured(tls) => Pin::new(tls).$method($($argument),*),
+            Kind::Carried(carrier) => Pin::new(carrier).$method($($argument),*),
             #[cfg(test)]
             Kind::Memory(memory) => Pin::new(memory).$method($($argument),*),
         }
@@ -380,6 +372,9 @@ impl AsyncWrite for Wire {
         match &self.kind {
             Kind::Tcp(tcp) => tcp.is_write_vectored(),
             Kind::Tls(tls) => tls.is_write_vectored(),
+            Kind::Unix(unix) => unix.is_write_vectored(),
+            Kind::Secured(tls) => tls.is_write_vectored(),
+            Kind::Carried(_) => false,
             #[cfg(test)]
             Kind::Memory(memory) => memory.is_write_vectored(),
         }

@@ -19,7 +19,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use self::copy::{Broken, Pump};
 use self::guide::WholeStream;
@@ -27,6 +27,9 @@ use self::lull::Lull;
 use self::meter::{Gauge, Meter};
 use self::vigil::{AtEnd, Vigil};
 use crate::net::wire::Wire;
+
+/// How long a farewell may take.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// How a tunnel ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,10 +66,9 @@ pub(crate) enum Side {
 /// closes them: where one side's stream broke off, the other's wire was told
 /// to reset, so that nobody takes a broken stream for a whole one.
 ///
-/// `meter` counts what each side has taken, and bounds it.
-pub(crate) async fn run(client: &mut Wire, upstream: &mut Wire, idle: Duration, meter: &mut Meter) -> End {
+/// `meter` counts what each side has taken, and bounds it; `lull` has begun.
+pub(crate) async fn run(client: &mut Wire, upstream: &mut Wire, lull: &mut Lull, meter: &mut Meter) -> End {
     let mut tunnel = Tunnel { up: Flow::new(), down: Flow::new() };
-    let mut lull = Lull::new(idle);
     // Over a client that sends what the upstream side does not take. The other
     // way round there is no need: a client that does not read may yet.
     let mut client_vigil = Vigil::new(AtEnd::Stays);
@@ -89,8 +91,17 @@ pub(crate) async fn run(client: &mut Wire, upstream: &mut Wire, idle: Duration, 
     }
     if tunnel.down.is_cut_short(end) {
         client.reset();
+    } else if end == End::Idle && !client.ends_by_drop() {
+        // Boxed: hardly any tunnel comes to this.
+        Box::pin(part(client)).await;
     }
     end
+}
+
+/// Says that nothing more comes, to a client whose connection has a word for
+/// that; one that does not take it has had its chance.
+async fn part(client: &mut Wire) {
+    let _ = tokio::time::timeout(FAREWELL, client.shutdown()).await;
 }
 
 struct Tunnel {

@@ -29,7 +29,7 @@ impl Relay {
     fn bound(mut client: Wire, mut upstream: Wire, idle: Duration, allowance: &Allowance) -> Self {
         let mut meter = Meter::new(allowance);
         let end = tokio::spawn(async move {
-            let end = run(&mut client, &mut upstream, idle, &mut meter).await;
+            let end = run(&mut client, &mut upstream, &mut Lull::new(idle), &mut meter).await;
             (end, meter.up.bytes(), meter.down.bytes())
         });
         Self { end }
@@ -298,7 +298,7 @@ async fn bytes_behind_both_heads_go_first_and_count() {
 fn a_relay_is_small() {
     let ((mut client, _near), (mut upstream, _far)) = (Wire::pair(1), Wire::pair(1));
     let mut meter = Meter::new(&Allowance::default());
-    let bytes = size_of_val(&run(&mut client, &mut upstream, HOUR, &mut meter));
+    let bytes = size_of_val(&run(&mut client, &mut upstream, &mut Lull::new(HOUR), &mut meter));
     assert!(bytes <= 512, "{bytes} bytes for each tunnel");
 }
 

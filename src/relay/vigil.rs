@@ -66,7 +66,7 @@ impl Vigil {
     }
 
     /// Ready when something is noticed. After [`Sign::Ended`] it goes on.
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, peer: &Wire) -> Poll<Sign> {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, peer: &mut Wire) -> Poll<Sign> {
         loop {
             if let Some(look) = &mut self.look {
                 ready!(look.as_mut().poll(cx));
@@ -111,7 +111,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    async fn next(vigil: &mut Vigil, peer: &Wire) -> Option<Sign> {
+    async fn next(vigil: &mut Vigil, peer: &mut Wire) -> Option<Sign> {
         tokio::time::timeout(SECOND, poll_fn(|cx| vigil.poll(cx, peer))).await.ok()
     }
 
@@ -124,37 +124,37 @@ mod tests {
     async fn a_reset_is_noticed_whatever_waits_before_it() {
         for before in [&b""[..], b"bytes"] {
             for ends in [false, true] {
-                let (near, mut far) = tcp_pair().await;
+                let (mut near, mut far) = tcp_pair().await;
                 far.write_all(before).await.unwrap();
                 let mut vigil = Vigil::new(AtEnd::Stays);
                 if ends {
                     far.shutdown().await.unwrap();
                 }
-                assert_eq!(next(&mut vigil, &near).await, None);
+                assert_eq!(next(&mut vigil, &mut near).await, None);
                 reset(far);
-                assert_eq!(next(&mut vigil, &near).await, Some(Sign::Left), "{before:?}, {ends}");
+                assert_eq!(next(&mut vigil, &mut near).await, Some(Sign::Left), "{before:?}, {ends}");
             }
         }
     }
 
     #[tokio::test]
     async fn an_end_comes_to_what_the_caller_says() {
-        let (near, mut far) = tcp_pair().await;
+        let (mut near, mut far) = tcp_pair().await;
         let mut patient = Vigil::new(AtEnd::Patience(SECOND / 2));
-        assert_eq!(next(&mut patient, &near).await, None);
+        assert_eq!(next(&mut patient, &mut near).await, None);
         far.shutdown().await.unwrap();
-        assert_eq!(next(&mut Vigil::new(AtEnd::Stays), &near).await, None);
+        assert_eq!(next(&mut Vigil::new(AtEnd::Stays), &mut near).await, None);
         let begun = Instant::now();
-        assert_eq!(next(&mut patient, &near).await, Some(Sign::Left));
+        assert_eq!(next(&mut patient, &mut near).await, Some(Sign::Left));
         assert!(begun.elapsed() >= SECOND / 2);
     }
 
     #[tokio::test]
     async fn bytes_are_no_end() {
-        let (near, mut far) = tcp_pair().await;
+        let (mut near, mut far) = tcp_pair().await;
         far.write_all(b"more").await.unwrap();
         far.shutdown().await.unwrap();
-        assert_eq!(next(&mut Vigil::new(AtEnd::Patience(Duration::ZERO)), &near).await, None);
+        assert_eq!(next(&mut Vigil::new(AtEnd::Patience(Duration::ZERO)), &mut near).await, None);
     }
 
     #[tokio::test]
@@ -162,15 +162,15 @@ mod tests {
         let (mut near, mut far) = tcp_pair().await;
         far.shutdown().await.unwrap();
         let mut vigil = Vigil::new(AtEnd::Ask);
-        assert_eq!(next(&mut vigil, &near).await, Some(Sign::Ended));
+        assert_eq!(next(&mut vigil, &mut near).await, Some(Sign::Ended));
         near.write_all(b"are you there?").await.unwrap();
-        assert_eq!(next(&mut vigil, &near).await, None, "it listens, and is asked once");
+        assert_eq!(next(&mut vigil, &mut near).await, None, "it listens, and is asked once");
 
         let (mut near, far) = tcp_pair().await;
         drop(far);
         let mut vigil = Vigil::new(AtEnd::Ask);
-        assert_eq!(next(&mut vigil, &near).await, Some(Sign::Ended));
+        assert_eq!(next(&mut vigil, &mut near).await, Some(Sign::Ended));
         near.write_all(b"are you there?").await.unwrap();
-        assert_eq!(next(&mut vigil, &near).await, Some(Sign::Left));
+        assert_eq!(next(&mut vigil, &mut near).await, Some(Sign::Left));
     }
 }

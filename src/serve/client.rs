@@ -5,43 +5,56 @@
 //! Must not know: how a request is served.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::intake::{self, Linger};
 use super::link::Kept;
 use super::tunnel::Tunnel;
-use super::{Shared, body, travel};
+use super::{Door, Shared, body, travel};
 use crate::core::code::Code;
 use crate::core::fault::Fault;
+use crate::drain::Leaver;
 use crate::http1::answer::{self, FaultContext};
 use crate::http1::framing::{Asked, BodyKind};
 use crate::http1::head::RequestHead;
 use crate::http1::mirror;
 use crate::net::wire::Wire;
 use crate::observe::access::Record;
+use crate::relay::lull::Lull;
 
-/// A client's connection between two requests.
+/// A client's connection between two requests. It goes from hand to hand in
+/// its box, or it would take up room in each.
 pub(super) struct Client {
     pub(super) wire: Wire,
     pub(super) address: SocketAddr,
-    /// The listening socket that it came to.
-    pub(super) at: SocketAddr,
+    /// The listener that it came to.
+    pub(super) door: Arc<Door>,
     /// Connections to targets that its next requests may use.
     pub(super) kept: Kept,
+    pub(super) waits: Waits,
+}
+
+/// What a connection waits for beside bytes, whatever it waits for.
+#[derive(Default)]
+pub(super) struct Waits {
+    /// For as long as it may.
+    pub(super) lull: Lull,
+    pub(super) leaver: Leaver,
 }
 
 impl Client {
     /// A connection that has served nothing yet.
-    pub(super) fn new(wire: Wire, address: SocketAddr, at: SocketAddr) -> Self {
-        Self { wire, address, at, kept: Kept::default() }
+    pub(super) fn new(wire: Wire, address: SocketAddr, door: Arc<Door>) -> Box<Self> {
+        Box::new(Self { wire, address, door, kept: Kept::default(), waits: Waits::default() })
     }
 }
 
 /// What becomes of the connection.
 pub(super) enum Next {
     /// It takes another request.
-    Request(Client),
+    Request(Box<Client>),
     /// It was used up, or is broken.
     Done,
     /// It gets this and is closed.
@@ -50,7 +63,7 @@ pub(super) enum Next {
     Tunnel(Box<Tunnel>),
     /// It goes to the process that has taken this one's place, with a request
     /// of which nothing was done here.
-    Elsewhere(Client),
+    Elsewhere(Box<Client>),
 }
 
 /// A request and what goes with it.
@@ -65,9 +78,14 @@ pub(super) struct Request {
 const MOST_THROWN: u64 = 64 * 1024;
 
 /// Answers a request that failed before any of its body was read.
-pub(super) async fn fail(shared: &Shared, mut client: Client, mut request: Request, fault: Fault) -> Next {
+pub(super) async fn fail(
+    shared: &Shared,
+    mut client: Box<Client>,
+    mut request: Request,
+    fault: Fault,
+) -> Next {
     let asked = request.asked;
-    if fault.code() == Code::Draining && travel::can_go(shared, client.at, &client.wire) {
+    if fault.code() == Code::Draining && travel::can_go(shared, &client.door, &client.wire) {
         request.record.forget();
         client.wire.unread(Bytes::copy_from_slice(request.head.fields().head()));
         return Next::Elsewhere(client);
@@ -82,7 +100,7 @@ pub(super) async fn fail(shared: &Shared, mut client: Client, mut request: Reque
 }
 
 /// Answers a TRACE or OPTIONS that may go no further.
-pub(super) async fn mirror(shared: &Shared, client: Client, mut request: Request) -> Next {
+pub(super) async fn mirror(shared: &Shared, client: Box<Client>, mut request: Request) -> Next {
     let keeps = keeps(shared, &client, &request.asked);
     let answer = mirror::answer(&request.head, keeps);
     request.record.status = Some(200);
@@ -102,7 +120,7 @@ fn keeps(shared: &Shared, client: &Client, asked: &Asked) -> bool {
     // A client that waits for its 100 may or may not send its body after
     // another answer, so what comes next cannot be told.
     let body = asked.body.is_empty() || (unread(asked) <= MOST_THROWN && !asked.expects_continue);
-    body && asked.persists && !travel::must_close(shared, client.at, &client.wire)
+    body && asked.persists && !travel::must_close(shared, &client.door, &client.wire)
 }
 
 fn unread(asked: &Asked) -> u64 {
@@ -114,7 +132,7 @@ fn unread(asked: &Asked) -> u64 {
 }
 
 /// Sends an answer of our own; the request's body is no part of what follows.
-async fn say(shared: &Shared, mut client: Client, asked: &Asked, answer: Vec<u8>, then: Then) -> Next {
+async fn say(shared: &Shared, mut client: Box<Client>, asked: &Asked, answer: Vec<u8>, then: Then) -> Next {
     if let Then::Part(linger) = then {
         return Next::Part(client.wire, answer, linger);
     }

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::Shared;
 use super::body::Body;
-use super::client::Request;
+use super::client::{Request, Waits};
 use super::link::Link;
 use super::outbox::Outbox;
 use super::presence;
@@ -42,6 +42,7 @@ pub(super) const BROKE_OFF: &str = "upstream_broke_off";
 /// The two connections of a plain request.
 pub(super) struct Exchange<'a> {
     pub(super) client: Wire,
+    pub(super) waits: Waits,
     pub(super) link: Link,
     asked: Asked,
     limits: &'a HeadLimits,
@@ -96,7 +97,7 @@ impl<'a> Exchange<'a> {
     pub(super) fn new(
         shared: &'a Shared,
         request: &Request,
-        mut client: Wire,
+        (mut client, waits): (Wire, Waits),
         link: Link,
         head: Vec<u8>,
         response: Duration,
@@ -107,6 +108,7 @@ impl<'a> Exchange<'a> {
         let head = Outbox::new(head, &mut body, &mut client);
         Self {
             client,
+            waits,
             link,
             asked: request.asked,
             limits,
@@ -154,7 +156,7 @@ impl<'a> Exchange<'a> {
     pub(super) async fn answer(&mut self, meter: &mut Meter) -> Result<Answer, Stopped> {
         let timeouts = &self.shared.settings.timeouts;
         let mut stall = Lull::new(timeouts.body);
-        let mut silence = Lull::new(self.response);
+        self.waits.lull.begin(self.response);
         poll_fn(|cx| {
             let before = (meter.up.bytes(), self.head.written);
             if let Err(stopped) = self.poll_up(cx, &mut meter.up) {
@@ -162,7 +164,7 @@ impl<'a> Exchange<'a> {
             }
             if before != (meter.up.bytes(), self.head.written) {
                 stall.note();
-                silence.note();
+                self.waits.lull.note();
             }
             if let Poll::Ready(answer) = self.poll_answer(cx) {
                 return Poll::Ready(answer);
@@ -175,7 +177,7 @@ impl<'a> Exchange<'a> {
                 let detail = "the request's body stopped arriving";
                 return Poll::Ready(Err(self.target_fault(Code::RequestTimeout, detail)));
             }
-            ready!(silence.poll(cx));
+            ready!(self.waits.lull.poll(cx));
             let detail = "no answer came in time";
             let mut stopped = self.target_fault(Code::TargetTimeout, detail);
             stopped.blame = Blame::Silence;
@@ -206,7 +208,7 @@ impl<'a> Exchange<'a> {
         if at_end != self.vigil.0 {
             self.vigil = (at_end, Vigil::new(at_end));
         }
-        while let Poll::Ready(sign) = self.vigil.1.poll(cx, &self.client) {
+        while let Poll::Ready(sign) = self.vigil.1.poll(cx, &mut self.client) {
             if sign == Sign::Left {
                 return true;
             }
@@ -349,7 +351,7 @@ impl<'a> Exchange<'a> {
             self.link.wire.unread(self.incoming.split().freeze());
             outbox.body = body.begin(&mut self.link.wire, &mut outbox.bytes);
         }
-        let mut stall = Lull::new(self.shared.settings.timeouts.idle);
+        self.waits.lull.begin(self.shared.settings.timeouts.idle);
         let mut vigil = Vigil::new(presence::PATIENCE);
         poll_fn(|cx| {
             let before = (meter.total(), outbox.written);
@@ -362,9 +364,9 @@ impl<'a> Exchange<'a> {
                 Poll::Ready(Err(_)) => return Poll::Ready(Err("client_gone")),
                 Poll::Pending => {
                     if (meter.total(), outbox.written) != before {
-                        stall.note();
+                        self.waits.lull.note();
                     }
-                    return stall.poll(cx).map(|()| Err("client_stalled"));
+                    return self.waits.lull.poll(cx).map(|()| Err("client_stalled"));
                 }
             }
             match body.poll(cx, &mut self.link.wire, &mut self.client, &mut meter.down) {
@@ -378,13 +380,13 @@ impl<'a> Exchange<'a> {
                 Poll::Pending => {}
             }
             if (meter.total(), outbox.written) != before {
-                stall.note();
+                self.waits.lull.note();
                 vigil.note();
             }
-            if (self.sent_all() || self.deaf) && vigil.poll(cx, &self.client).is_ready() {
+            if (self.sent_all() || self.deaf) && vigil.poll(cx, &mut self.client).is_ready() {
                 return Poll::Ready(Err("client_gone"));
             }
-            stall.poll(cx).map(|()| Err("idle"))
+            self.waits.lull.poll(cx).map(|()| Err("idle"))
         })
         .await
     }

@@ -14,7 +14,7 @@ use super::intake::{Linger, say};
 use super::link::{self, Kept, Link};
 use super::presence::{self, unless_left};
 use super::tunnel::Tunnel;
-use super::wish::{Wish, wish};
+use super::wish::{Asking, Wish, wish};
 use super::{Door, Shared, announce, travel};
 use crate::admit::limits::ending::Cut;
 use crate::admit::limits::tab::used_up;
@@ -28,9 +28,9 @@ use crate::http1::head::Destination;
 use crate::relay::meter::Meter;
 
 /// Serves a plain request.
-pub(super) async fn forward(shared: &Arc<Shared>, door: &Door, client: Client, request: Request) -> Next {
+pub(super) async fn forward(shared: &Arc<Shared>, client: Box<Client>, request: Request) -> Next {
     // Boxed, as all that is rare is: no other request makes room for it.
-    let turn = match begin(shared, door, client, request).await {
+    let turn = match begin(shared, client, request).await {
         Ok(turn) => turn,
         Err(No::Fault(client, request, fault)) => {
             return Box::pin(fail(shared, client, request, fault)).await;
@@ -44,9 +44,9 @@ pub(super) async fn forward(shared: &Arc<Shared>, door: &Door, client: Client, r
 /// Why a request gets no exchange.
 enum No {
     /// It is refused, or no exit takes it.
-    Fault(Client, Request, Fault),
+    Fault(Box<Client>, Request, Fault),
     /// It is for this gateway to answer (Max-Forwards).
-    Mirror(Client, Request),
+    Mirror(Box<Client>, Request),
     /// Its client has left.
     Left(Request),
 }
@@ -54,11 +54,11 @@ enum No {
 /// Judges a request and finds a way out for it.
 async fn begin<'a>(
     shared: &'a Arc<Shared>,
-    door: &Door,
-    mut client: Client,
+    mut client: Box<Client>,
     mut request: Request,
 ) -> Result<Box<Turn<'a>>, No> {
-    let wish = match wish(shared, door, &request.head, client.address, &mut request.record).await {
+    let asking = Asking::Head(&request.head);
+    let wish = match wish(shared, &client.door, asking, client.address, &mut request.record).await {
         Ok(wish) => wish,
         Err(fault) => return Err(No::Fault(client, request, fault)),
     };
@@ -81,7 +81,7 @@ async fn begin<'a>(
 struct Turn<'a> {
     shared: &'a Shared,
     address: SocketAddr,
-    at: SocketAddr,
+    door: Arc<Door>,
     kept: Kept,
     request: Request,
     wish: Wish,
@@ -160,13 +160,13 @@ enum Passed {
 }
 
 impl<'a> Turn<'a> {
-    fn new(shared: &'a Shared, client: Client, request: Request, wish: Wish, link: Link) -> Box<Self> {
+    fn new(shared: &'a Shared, client: Box<Client>, request: Request, wish: Wish, link: Link) -> Box<Self> {
         let head = onward(shared, &request, &link);
         let response = wish.ask.pool.timeouts.response;
-        let Client { wire, address, at, kept } = client;
-        let exchange = Exchange::new(shared, &request, wire, link, head, response);
+        let Client { wire, address, door, kept, waits } = *client;
+        let exchange = Exchange::new(shared, &request, (wire, waits), link, head, response);
         let meter = Meter::new(&wish.admission.allowance()).telling(exchange.link.flows(shared));
-        Box::new(Self { shared, address, at, kept, request, wish, exchange, meter })
+        Box::new(Self { shared, address, door, kept, request, wish, exchange, meter })
     }
 
     /// To the end of its answer. (What is moved from step to step of an async
@@ -205,7 +205,7 @@ impl<'a> Turn<'a> {
             asked: &self.request.asked,
             announce: None,
             via: self.shared.settings.via.as_deref(),
-            close: travel::must_close(self.shared, self.at, &self.exchange.client)
+            close: travel::must_close(self.shared, &self.door, &self.exchange.client)
                 || !self.exchange.may_send_all(),
         };
         if answer.switching {
@@ -240,12 +240,14 @@ impl<'a> Turn<'a> {
     /// The answer is passed on.
     fn leave(mut self: Box<Self>, persists: bool, keeps: bool) -> Next {
         let sent_all = self.exchange.sent_all();
+        let waits = std::mem::take(&mut self.exchange.waits);
         let (wire, link, clean) = self.exchange.part();
         if keeps && sent_all && clean {
             self.kept.put(link);
         }
         if persists && sent_all {
-            Next::Request(Client { wire, address: self.address, at: self.at, kept: self.kept })
+            let Self { address, door, kept, .. } = *self;
+            Next::Request(Box::new(Client { wire, address, door, kept, waits }))
         } else {
             Next::Part(wire, Vec::new(), if sent_all { Linger::SHORT } else { Linger::UPLOAD })
         }
@@ -257,8 +259,9 @@ impl<'a> Turn<'a> {
             self.request.record.end = Some("client_gone");
             return Next::Done;
         }
+        let lull = std::mem::take(&mut self.exchange.waits.lull);
         let (client, link, _) = self.exchange.part();
-        Next::Tunnel(Tunnel::new(client, link, self.wish.admission, self.request.record, self.meter))
+        Next::Tunnel(Tunnel::new(client, lull, link, self.wish.admission, self.request.record, self.meter))
     }
 
     /// No answer that can be passed on.
@@ -266,6 +269,7 @@ impl<'a> Turn<'a> {
         self.count();
         let sent_all = self.exchange.sent_all();
         let mut out = self.exchange.owed();
+        let waits = std::mem::take(&mut self.exchange.waits);
         let (mut wire, mut link, _) = self.exchange.part();
         if !sent_all {
             // The target must not take what it got for the whole.
@@ -280,7 +284,7 @@ impl<'a> Turn<'a> {
         }
         note(&mut self.request.record, &stopped.fault);
         let asked = &self.request.asked;
-        let keeps = sent_all && asked.persists && !travel::must_close(self.shared, self.at, &wire);
+        let keeps = sent_all && asked.persists && !travel::must_close(self.shared, &self.door, &wire);
         let context = FaultContext { connect: false, head_only: asked.head_only, keeps };
         let answer = answer::fault(&stopped.fault, context);
         drop(link);
@@ -289,7 +293,10 @@ impl<'a> Turn<'a> {
             return Next::Part(wire, out, Linger::after(&stopped.fault));
         }
         match say(&mut wire, &out, self.shared).await {
-            true => Next::Request(Client { wire, address: self.address, at: self.at, kept: self.kept }),
+            true => {
+                let Self { address, door, kept, .. } = *self;
+                Next::Request(Box::new(Client { wire, address, door, kept, waits }))
+            }
             false => Next::Done,
         }
     }

@@ -1,4 +1,4 @@
-//! A connection that speaks HTTP.
+//! A connection that speaks HTTP/1.
 //!
 //! Owns: the loop over its requests, when it lives on and when it closes, the
 //! answers to what went wrong.
@@ -7,11 +7,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::client::{Client, Next, Request, fail, note};
 use super::intake::{self, Intake, Linger};
-use super::{Door, Shared, connect, forward, travel};
+use super::{Shared, connect, entry, forward, travel};
 use crate::core::code::Code;
 use crate::core::fault::Fault;
 use crate::http1::answer::{self, FaultContext};
@@ -21,61 +22,44 @@ use crate::http1::head::{RequestHead, Violation};
 use crate::net::wire::Wire;
 use crate::observe::access::{Kind, Record};
 
-/// Serves a client until its connection ends.
-pub(crate) async fn serve(shared: Arc<Shared>, door: Arc<Door>, wire: Wire, peer: SocketAddr) {
-    go_on(shared, door, wire, peer, true).await;
-}
-
-/// Goes on with a client that another process has served before. `first`: it
-/// has made no request yet.
-pub(crate) async fn go_on(
-    shared: Arc<Shared>,
-    door: Arc<Door>,
-    wire: Wire,
-    peer: SocketAddr,
-    mut first: bool,
-) {
-    let address = SocketAddr::new(peer.ip().to_canonical(), peer.port());
-    let _counted = match shared.connections.enter(address.ip()) {
-        Ok(counted) => counted,
-        Err(fault) => {
-            // What is closed without a word still leaves its record.
-            let told = shared.connections.refuse();
-            return Box::pin(refuse(&shared, told.is_some().then_some(wire), address, &fault)).await;
-        }
-    };
-    let mut client = Client::new(wire, address, door.at);
+/// Serves a client, who may begin with another protocol, until its connection
+/// ends. `since`: when that began, of one that has made no request yet.
+pub(super) async fn talk(shared: &Arc<Shared>, mut client: Box<Client>, mut since: Option<Instant>) {
     loop {
-        let timeouts = &shared.settings.timeouts;
-        let waits = (timeouts.head, timeouts.keep_alive);
-        let head =
-            match intake::head(&mut client.wire, first, &shared.settings.head, waits, &shared.drain).await {
-                Intake::Head(head) => head,
-                Intake::Elsewhere if travel::can_go(&shared, client.at, &client.wire) => {
-                    return Box::pin(travel::go(&shared, &door, client, first)).await;
-                }
-                // Of a part of a head nothing has been done.
-                Intake::Nobody | Intake::Elsewhere => return,
-                Intake::Bad(fault) => {
-                    return Box::pin(refuse(&shared, Some(client.wire), address, &fault)).await;
-                }
-            };
-        let was_first = std::mem::replace(&mut first, false);
+        let head = match intake::head(&mut client, since, shared).await {
+            Intake::Head(head) => head,
+            Intake::Other(since) => return Box::pin(entry::other(shared, client, since)).await,
+            Intake::Elsewhere if travel::can_go(shared, &client.door, &client.wire) => {
+                return Box::pin(travel::go(shared, client, since.is_some())).await;
+            }
+            // Of a part of a head nothing has been done.
+            Intake::Nobody | Intake::Elsewhere if client.wire.ends_by_drop() => return,
+            Intake::Nobody | Intake::Elsewhere => {
+                return Box::pin(intake::leave(client.wire)).await;
+            }
+            Intake::Bad(fault) => {
+                // Whoever has not said a word may speak something else.
+                let hears = since.is_none() || client.door.hears_http(b'G', &client.wire);
+                let told = Some(client.wire).filter(|_| hears);
+                return Box::pin(refuse(shared, told, client.address, &fault)).await;
+            }
+        };
+        let was_first = since.take().is_some();
         // Boxed, so that all that a request needs on its way is given back
         // before a tunnel, or the wait for the next request, begins.
         let span = tracing::trace_span!("request", client = %client.address, method = head.method());
-        match Box::pin(request(&shared, &door, client, head).instrument(span)).await {
+        match Box::pin(request(shared, client, head).instrument(span)).await {
             Next::Request(next) => client = next,
             Next::Done => return,
             Next::Part(wire, answer, linger) => return Box::pin(intake::part(wire, &answer, linger)).await,
-            Next::Elsewhere(client) => return Box::pin(travel::go(&shared, &door, client, was_first)).await,
+            Next::Elsewhere(client) => return Box::pin(travel::go(shared, client, was_first)).await,
             Next::Tunnel(tunnel) => return tunnel.run(shared.settings.timeouts.idle).await,
         }
     }
 }
 
 /// What never became a request that could be read.
-async fn refuse(shared: &Shared, wire: Option<Wire>, address: SocketAddr, fault: &Fault) {
+pub(super) async fn refuse(shared: &Shared, wire: Option<Wire>, address: SocketAddr, fault: &Fault) {
     let mut record = Record::begin(Kind::Refused, address, &shared.instruments);
     note(&mut record, fault);
     drop(record);
@@ -84,7 +68,7 @@ async fn refuse(shared: &Shared, wire: Option<Wire>, address: SocketAddr, fault:
     }
 }
 
-async fn request(shared: &Arc<Shared>, door: &Door, client: Client, head: RequestHead) -> Next {
+pub(super) async fn request(shared: &Arc<Shared>, client: Box<Client>, head: RequestHead) -> Next {
     let kind = if head.method() == "CONNECT" { Kind::Tunnel } else { Kind::Forward };
     let record = Record::begin(kind, client.address, &shared.instruments);
     let asked = match framing::request(&head).and_then(|asked| check_body(&client, shared, asked)) {
@@ -105,8 +89,8 @@ async fn request(shared: &Arc<Shared>, door: &Door, client: Client, head: Reques
         Err(fault) if matches!(fault.code(), Code::NotAProxyRequest | Code::BadRequest) => {
             Box::pin(fail(shared, client, request, fault)).await
         }
-        _ if kind == Kind::Tunnel => connect::connect(shared, door, client, request).await,
-        _ => forward::forward(shared, door, client, request).await,
+        _ if kind == Kind::Tunnel => connect::connect(shared, client, request).await,
+        _ => forward::forward(shared, client, request).await,
     }
 }
 
@@ -119,7 +103,7 @@ fn check_body(client: &Client, shared: &Shared, asked: Asked) -> Result<Asked, V
     Ok(asked)
 }
 
-fn part(client: Client, mut record: Record, fault: &Fault, context: FaultContext) -> Next {
+fn part(client: Box<Client>, mut record: Record, fault: &Fault, context: FaultContext) -> Next {
     note(&mut record, fault);
     Next::Part(client.wire, answer::fault(fault, context).bytes, Linger::after(fault))
 }

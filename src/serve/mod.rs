@@ -8,19 +8,23 @@
 //! the process that has replaced this one.
 //! Must not know: file formats, wiring.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::admit::limits::Connections;
 use crate::admit::users::Users;
 use crate::clock::Clock;
-use crate::config::Timeouts;
+use crate::config::{Protocol, ProxiedBy, Timeouts};
 use crate::core::ask::GatewayBounds;
+use crate::core::bind::Bind;
 use crate::core::policy::Own;
+use crate::core::session::UserName;
 use crate::core::username::Parameters;
 use crate::dial::Dialer;
 use crate::drain::Drain;
+use crate::handshake::socks5;
 use crate::http1::head::HeadLimits;
+use crate::net::tls_server::TlsServer;
+use crate::net::wire::Wire;
 use crate::observe::instruments::Instruments;
 use crate::state::InForce;
 use crate::store::Store;
@@ -29,20 +33,23 @@ mod announce;
 mod body;
 mod client;
 mod connect;
+mod entry;
 mod exchange;
 mod forward;
 mod http;
+mod http2;
 mod intake;
 mod link;
 mod outbox;
 mod presence;
 mod route;
 mod seat;
+mod socks;
 mod travel;
 mod tunnel;
 mod wish;
 
-pub(crate) use http::{go_on, serve};
+pub(crate) use entry::{go_on, serve};
 pub(crate) use link::tell_change;
 pub(crate) use travel::Passage;
 
@@ -79,7 +86,38 @@ pub(crate) struct Settings {
 /// Through which listener a client came.
 pub(crate) struct Door {
     /// The listening socket, as bound.
-    pub(crate) at: SocketAddr,
+    pub(crate) at: Bind,
+    /// What is spoken.
+    pub(crate) protocol: Protocol,
+    /// The TLS that may be around it; that must be, unless the protocol is to
+    /// be told by its first byte.
+    pub(crate) tls: Option<Arc<TlsServer>>,
+    /// Whose word counts for who the client is.
+    pub(crate) proxied_by: Option<ProxiedBy>,
+    /// Whose requests they are that come without a credential.
+    pub(crate) user: Option<UserName>,
     /// What its requests mean where they do not say.
     pub(crate) defaults: Parameters,
+}
+
+/// What a client's TLS begins with: a record of its handshake.
+const TLS: u8 = 0x16;
+
+impl Door {
+    /// Whether what begins with this byte is for HTTP/1 to read, or to
+    /// refuse.
+    fn hears_http(&self, first: u8, wire: &Wire) -> bool {
+        match self.protocol {
+            Protocol::Http => self.is_open(wire),
+            Protocol::Socks5 => false,
+            // None of these begins a request; but whether HTTP was meant
+            // need not be asked any further.
+            Protocol::Auto => !matches!(first, TLS | socks5::VERSION | socks5::VERSION_4),
+        }
+    }
+
+    /// Whether what comes is not to begin with TLS.
+    fn is_open(&self, wire: &Wire) -> bool {
+        self.tls.is_none() || wire.is_secured()
+    }
 }

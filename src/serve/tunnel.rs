@@ -9,6 +9,7 @@ use super::link::Link;
 use crate::admit::limits::tab::Admission;
 use crate::net::wire::Wire;
 use crate::observe::access::Record;
+use crate::relay::lull::Lull;
 use crate::relay::meter::Meter;
 use crate::relay::{self, End, Side};
 use crate::state::ConnectionGuard;
@@ -18,6 +19,7 @@ use crate::state::ConnectionGuard;
 pub(super) struct Tunnel {
     client: Wire,
     upstream: Wire,
+    lull: Lull,
     meter: Meter,
     record: Record,
     admission: Admission,
@@ -28,19 +30,21 @@ impl Tunnel {
     /// A tunnel of which `meter` has counted what went before.
     pub(super) fn new(
         client: Wire,
+        lull: Lull,
         link: Link,
         admission: Admission,
         record: Record,
         meter: Meter,
     ) -> Box<Self> {
         let (upstream, connection) = link.into_parts();
-        Box::new(Self { client, upstream, meter, record, admission, _connection: connection })
+        Box::new(Self { client, upstream, lull, meter, record, admission, _connection: connection })
     }
 
     /// Relays until it ends.
     pub(super) async fn run(mut self: Box<Self>, idle: Duration) {
-        let Self { client, upstream, meter, admission, .. } = &mut *self;
-        let relayed = admission.unless_cut(|| relay::run(client, upstream, idle, meter)).await;
+        let Self { client, upstream, lull, meter, admission, .. } = &mut *self;
+        lull.begin(idle);
+        let relayed = admission.unless_cut(|| relay::run(client, upstream, lull, meter)).await;
         self.record.end = match relayed {
             Ok(end) => name(end),
             Err(cut) => {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use super::{Door, Shared, seat};
 use crate::admit::limits::tab::Admission;
 use crate::admit::tokens::Grant;
+use crate::admit::users::Caller;
 use crate::core::ask::{Ask, AtHand, ask, judge};
 use crate::core::code::Code;
 use crate::core::fault::Fault;
@@ -39,6 +40,22 @@ pub(super) struct Wish {
     pub(super) admission: Admission,
 }
 
+/// A request, in the protocol that it came in.
+pub(super) enum Asking<'a> {
+    /// HTTP: the head says it all.
+    Head(&'a RequestHead),
+    /// SOCKS5. (Boxed: requests over HTTP make no room for it.)
+    Tunnel(Box<Proven>),
+}
+
+/// A request whose caller was to be proven before it was said for what.
+pub(super) struct Proven {
+    /// Who asks.
+    pub(super) caller: Result<Caller, Fault>,
+    /// Where to.
+    pub(super) target: Result<Target, Fault>,
+}
+
 /// Judges a request.
 ///
 /// # Errors
@@ -46,16 +63,20 @@ pub(super) struct Wish {
 pub(super) async fn wish(
     shared: &Shared,
     door: &Door,
-    head: &RequestHead,
+    asking: Asking<'_>,
     client: SocketAddr,
     record: &mut Record,
 ) -> Result<Wish, Fault> {
-    let fields = head.fields();
-    let caller = shared.users.prove(credential(fields), client.ip()).await?;
+    let (caller, target, head) = match asking {
+        Asking::Head(head) => (prove(shared, door, head, client).await?, aim(head), Some(head)),
+        Asking::Tunnel(proven) => (proven.caller?, proven.target, None),
+    };
     record.user = Some(caller.account.name.clone());
 
-    let said = parse(&caller.tail).map_err(|error| error.fault)?;
-    let said = said.join(from_fields(fields)?)?;
+    let mut said = parse(&caller.tail).map_err(|error| error.fault)?;
+    if let Some(head) = head {
+        said = said.join(from_fields(head.fields())?)?;
+    }
     let mut parameters = match &caller.grant {
         None => said,
         Some(grant) => {
@@ -63,6 +84,9 @@ pub(super) async fn wish(
             said.join(fixed)?
         }
     };
+    if parameters.session.is_none() {
+        parameters.session.clone_from(&door.defaults.session);
+    }
     judge(&parameters, &caller.account, &shared.settings.bounds)?;
     // A session that is made of what is at hand has the token's ttl as well.
     if let (None, Some(grant)) = (parameters.ttl, &caller.grant) {
@@ -70,10 +94,6 @@ pub(super) async fn wish(
     }
 
     let snapshot = shared.state.snapshot();
-    let target = head.destination().and_then(|destination| match destination {
-        Destination::Connect { authority } => Target::parse(authority),
-        Destination::Plain { authority, .. } => Target::parse_with_default(authority, 80),
-    });
     let at_hand = AtHand { client: client.ip().to_canonical(), target: target.as_ref().ok() };
     let ask =
         ask(parameters, &door.defaults, &caller.account, snapshot.pools(), &shared.settings.bounds, at_hand)?;
@@ -99,12 +119,38 @@ pub(super) async fn wish(
     }
     let target = target?;
     record.target = Some(target.to_string());
-    if shared.settings.via.as_ref().is_some_and(|name| came_back(head, name)) {
+    if let (Some(name), Some(head)) = (&shared.settings.via, head)
+        && came_back(head, name)
+    {
         let detail = "the request has come through this gateway before: an exit leads back to it";
         return Err(Fault::new(Code::LoopDetected, detail));
     }
     let judged = ask.pool.targets.judge(target, &shared.own)?;
     Ok(Wish { ask, snapshot, judged, held, admission })
+}
+
+/// Who has sent it. At a listener with a user of its own, whoever comes from
+/// one of that user's addresses need not say so.
+async fn prove(
+    shared: &Shared,
+    door: &Door,
+    head: &RequestHead,
+    client: SocketAddr,
+) -> Result<Caller, Fault> {
+    let credential = credential(head.fields());
+    if let (None, Some(user)) = (credential, &door.user)
+        && let Some(caller) = shared.users.at_home(user, client.ip())
+    {
+        return Ok(caller);
+    }
+    shared.users.prove(credential, client.ip()).await
+}
+
+fn aim(head: &RequestHead) -> Result<Target, Fault> {
+    match head.destination()? {
+        Destination::Connect { authority } => Target::parse(authority),
+        Destination::Plain { authority, .. } => Target::parse_with_default(authority, 80),
+    }
 }
 
 /// The one credential; two are none, for a reader behind us might take the

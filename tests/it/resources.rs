@@ -11,11 +11,16 @@ use crate::harness::measure::{anonymous_kib, descriptors};
 use crate::harness::request::{Ask, connect, get};
 use crate::harness::{Client, Gateway, Origin, PATIENCE, Setup, Target, basic, eventually};
 
-/// A gateway that may hold so many descriptors.
-fn with_descriptors(count: usize) -> Gateway {
-    let mut setup = Setup::addresses(1).on_disk().config("log", json!({ "format": "json", "access": false }));
-    setup.wrap = ["sh", "-c", &format!("ulimit -n {count} && exec \"$@\""), "sh"].map(str::to_owned).to_vec();
-    setup.start()
+/// A gateway that may hold so many descriptors from now on. It began with
+/// more, or it would take no more connections than these suffice for.
+fn with_descriptors(count: u64) -> Gateway {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let log = json!({ "format": "json", "access": false });
+    let gateway = Setup::addresses(1).on_disk().config("log", log).start();
+    let pid = Pid::from_raw(gateway.pid().cast_signed()).expect("a process id");
+    let limit = Rlimit { current: Some(count), maximum: Some(count) };
+    prlimit(Some(pid), Resource::Nofile, limit).expect("a lower limit");
+    gateway
 }
 
 #[test]
@@ -54,6 +59,27 @@ fn without_descriptors_tunnels_go_on_and_service_comes_back_by_itself() {
     });
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     client.echo_through(&mut far);
+}
+
+#[test]
+fn a_client_is_refused_before_a_connection_of_another_fails() {
+    // 160 descriptors suffice for 28 clients and their targets.
+    let mut setup = Setup::addresses(1).config("log", json!({ "format": "json", "access": false }));
+    setup.wrap = ["sh", "-c", "ulimit -n 160 && exec \"$@\"", "sh"].map(str::to_owned).to_vec();
+    let gateway = setup.start();
+    gateway.log.wait_for("the limit that is in force", |line| line.has("limits.connections is more than"));
+    let target = Target::open();
+    let mut tunnels: Vec<_> = (0..28).map(|_| (gateway.tunnel("acme", &target).0, target.accept())).collect();
+    for _ in 0..50 {
+        let mut client = Client::open(gateway.listens());
+        client
+            .send(connect(target.address, &basic("acme")))
+            .answer("CONNECT")
+            .fails(429, "too_many_connections");
+    }
+    for (client, far) in &mut tunnels {
+        client.echo_through(far);
+    }
 }
 
 /// The status of one answer, if there is one.
@@ -104,7 +130,8 @@ fn sessions_made_while_descriptors_run_out_are_kept_or_refused_never_lost() {
 
 #[test]
 fn bytes_that_are_no_http_are_refused_or_closed_at_once() {
-    let gateway = Setup::addresses(1).config("timeouts", json!({ "head": "1m" })).start();
+    let setup = Setup::addresses(1).config("timeouts", json!({ "head": "1m" }));
+    let gateway = setup.config("listeners.0.protocol", "http").start();
     let hello = b"\x16\x03\x01\x00\xc0\x01\x00\x00\xbc\x03\x03\xaa\xbb\xcc\xdd\xee\xff\x11\x22\x33";
     // Nothing in it that no head could hold, but for its first byte.
     let mut clean_hello = vec![0x16, 3, 1, 2, 5, 1, 9, 9, 9, 3, 3];

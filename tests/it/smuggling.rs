@@ -12,8 +12,9 @@ use crate::harness::request::{Ask, basic, connect, get, request};
 use crate::harness::{Client, Gateway, Origin, Setup, Upstream};
 use crate::rows::{self, Places, Row};
 
+/// At a listener for HTTP alone: some shapes are another protocol's.
 fn gateway() -> Gateway {
-    Setup::addresses(1).start()
+    Setup::addresses(1).config("listeners.0.protocol", "http").start()
 }
 
 /// Sends a row's bytes and gives all that comes back.

@@ -40,6 +40,16 @@ fn pool_file() {
 }
 
 #[test]
+fn proxy_header() {
+    replay("proxy_header", fuzz::proxy_header::check);
+}
+
+#[test]
+fn socks5() {
+    replay("socks5", fuzz::socks5::check);
+}
+
+#[test]
 fn target() {
     replay("target", fuzz::target::check);
 }

@@ -21,6 +21,7 @@ use super::{Config, ConfigSource, Limits, Log, LogFormat, PoolsAt, Timeouts};
 use crate::core::policy::TargetPolicy;
 use crate::core::pool::DialTimeouts;
 
+mod certificates;
 mod exits;
 mod listeners;
 mod pools;
@@ -113,15 +114,22 @@ fn compile(
     }
     let mut sockets = listeners::Sockets::new(has_users || any_user);
     let admin = file.admin.and_then(|admin| listeners::admin(reading, admin, &mut sockets));
+    let mut user_names = Vec::new();
     let listeners = match &*source.listen {
-        [] => listeners::from_file(reading, file.listeners, &mut sockets, &mut pool_names),
+        [] => {
+            let (pool_names, user_names) = (&mut pool_names, &mut user_names);
+            let mut beside = listeners::Beside { folder, watched, user_names, pool_names };
+            listeners::from_file(reading, file.listeners, &mut sockets, &mut beside)
+        }
         options => listeners::from_options(reading, options, &mut sockets),
     };
+    let users = users::users(reading, file.users.unwrap_or_default(), &sessions.bounds, &mut pool_names);
+    listeners::check_users(reading, user_names, &users);
     Some(Config {
         listeners,
         admin,
         pools: pools_at(source, file.pools.as_deref(), folder),
-        users: users::users(reading, file.users.unwrap_or_default(), &sessions.bounds, &mut pool_names),
+        users,
         tokens: tokens.map(Arc::new),
         sessions,
         targets: Arc::new(shared::targets(file.targets, TargetPolicy::default())),

@@ -211,12 +211,12 @@ fn every_wrong_type_of_a_file_is_told_at_once() {
             "moorgate.json:4:27: limits.connections: expected a whole number from 1 to 10000000",
             "moorgate.json:4:45: limits.head_fields: expected a whole number from 8 to 10000",
             "moorgate.json:4:64: limits.head_bytes: expected a number of bytes, or a size such as \"64KiB\"",
-            "moorgate.json:5:24: listeners[0].bind: expected an address and a port, or a range of ports: \
-         \"127.0.0.1:8080\", \"[::1]:8080\", \"10.0.0.1:20001-20100\", found a number",
+            "moorgate.json:5:24: listeners[0].bind: expected an address and a port, a range of ports, or a Unix socket: \
+         \"127.0.0.1:8080\", \"[::1]:8080\", \"10.0.0.1:20001-20100\", \"unix:/run/moorgate.sock\", found a number",
             "moorgate.json:5:31: listeners[1]: the field \"bind\" is missing",
             "moorgate.json:5:35: listeners[2]: expected an object with \"bind\", found a string",
-            "moorgate.json:5:49: listeners[3].bind: expected an address and a port, or a range of ports: \
-         \"127.0.0.1:8080\", \"[::1]:8080\", \"10.0.0.1:20001-20100\"",
+            "moorgate.json:5:49: listeners[3].bind: expected an address and a port, a range of ports, or a Unix socket: \
+         \"127.0.0.1:8080\", \"[::1]:8080\", \"10.0.0.1:20001-20100\", \"unix:/run/moorgate.sock\"",
             "moorgate.json:5:71: listeners[3].ttl: expected a duration from \"1s\" to \"168h\"",
         ],
     );
@@ -281,10 +281,10 @@ fn what_is_no_json_is_told_where() {
         r#"{"listeners": [{"bind": "127.0.0.1:9-8"}, {"bind": "::1:8080"}, {"bind": "127.0.0.1:"}]}"#,
         &[
             "moorgate.json:1:25: listeners[0].bind: expected a range of ports from a lower to a higher one",
-            "moorgate.json:1:52: listeners[1].bind: expected an address and a port, or a range of ports: \
-         \"127.0.0.1:8080\", \"[::1]:8080\", \"10.0.0.1:20001-20100\"",
-            "moorgate.json:1:74: listeners[2].bind: expected an address and a port, or a range of ports: \
-         \"127.0.0.1:8080\", \"[::1]:8080\", \"10.0.0.1:20001-20100\"",
+            "moorgate.json:1:52: listeners[1].bind: expected an address and a port, a range of ports, or a Unix socket: \
+         \"127.0.0.1:8080\", \"[::1]:8080\", \"10.0.0.1:20001-20100\", \"unix:/run/moorgate.sock\"",
+            "moorgate.json:1:74: listeners[2].bind: expected an address and a port, a range of ports, or a Unix socket: \
+         \"127.0.0.1:8080\", \"[::1]:8080\", \"10.0.0.1:20001-20100\", \"unix:/run/moorgate.sock\"",
         ],
     );
 }
@@ -320,10 +320,10 @@ fn listeners_share_no_socket_and_stay_on_loopback_without_users() {
         r#"{"listeners": [{"bind": "127.0.0.1:9-8"}, {"bind": "::1:8080"}, {"bind": "127.0.0.1:"}]}"#,
         &[
             "moorgate.json:1:25: listeners[0].bind: expected a range of ports from a lower to a higher one",
-            "moorgate.json:1:52: listeners[1].bind: expected an address and a port, or a range of ports: \
-         \"127.0.0.1:8080\", \"[::1]:8080\", \"10.0.0.1:20001-20100\"",
-            "moorgate.json:1:74: listeners[2].bind: expected an address and a port, or a range of ports: \
-         \"127.0.0.1:8080\", \"[::1]:8080\", \"10.0.0.1:20001-20100\"",
+            "moorgate.json:1:52: listeners[1].bind: expected an address and a port, a range of ports, or a Unix socket: \
+         \"127.0.0.1:8080\", \"[::1]:8080\", \"10.0.0.1:20001-20100\", \"unix:/run/moorgate.sock\"",
+            "moorgate.json:1:74: listeners[2].bind: expected an address and a port, a range of ports, or a Unix socket: \
+         \"127.0.0.1:8080\", \"[::1]:8080\", \"10.0.0.1:20001-20100\", \"unix:/run/moorgate.sock\"",
         ],
     );
 }
@@ -341,8 +341,8 @@ fn the_command_line_says_where_to_listen() {
         [
             "--listen: without users the gateway listens on loopback alone, and 0.0.0.0 is not: write \"users\", or bind \
          127.0.0.1",
-            "--listen: expected an address and a port, or a range of ports: \"127.0.0.1:8080\", \"[::1]:8080\", \
-         \"10.0.0.1:20001-20100\"",
+            "--listen: expected an address and a port, a range of ports, or a Unix socket: \"127.0.0.1:8080\", \"[::1]:8080\", \
+         \"10.0.0.1:20001-20100\", \"unix:/run/moorgate.sock\"",
         ]
     );
 }

@@ -33,8 +33,8 @@ fn it_says_what_would_run_and_no_secret() {
         text,
         "\
 listeners
-  127.0.0.1:8080 http
-  127.0.0.1:5 to 9 http, pool us, ttl 1m30s, failover off, city=boston
+  127.0.0.1:8080 auto
+  127.0.0.1:5 to 9 auto, pool us, ttl 1m30s, failover off, city=boston
 admin
   none
 users

@@ -206,6 +206,22 @@ fn trailers_pass_but_for_some() {
 }
 
 #[test]
+fn a_hop_with_another_way_gets_trailers_apart() {
+    let input = b"3\r\nabc\r\n0\r\nX-A: 1\r\nContent-Length: 9\r\nX-B: 2\r\n\r\nnext";
+    for by in [1, 2, 5, input.len()] {
+        let mut chunked = Chunked::apart(LIMITS);
+        let (mut out, mut at) = (Vec::new(), 0);
+        while !chunked.is_done() {
+            let step = chunked.step(&input[at..input.len().min(at + by)]).unwrap();
+            out.extend(step.emit.concat());
+            at += step.eaten;
+        }
+        assert_eq!((&*out, &input[at..]), (&b"abc"[..], &b"next"[..]));
+        assert_eq!(chunked.trailers(), b"X-A: 1\r\nX-B: 2\r\n");
+    }
+}
+
+#[test]
 fn trailers_that_connection_names_stay_here() {
     let head = b"GET / HTTP/1.1\r\nConnection: X-Hop\r\n\r\n";
     let (head, _) = parse_request(head, &mut Scan::default(), &HeadLimits::default()).unwrap().unwrap();

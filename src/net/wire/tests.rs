@@ -49,7 +49,7 @@ async fn shutdown_closes_the_write_half_alone() {
 
 #[tokio::test]
 async fn a_reset_wire_is_dropped_with_rst() {
-    let (near, mut far) = tcp_pair().await;
+    let (mut near, mut far) = tcp_pair().await;
     near.reset();
     drop(near);
     assert_eq!(far.read(&mut [0; 8]).await.unwrap_err().kind(), io::ErrorKind::ConnectionReset);

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::*;
 use crate::net::wire::tests::tcp_pair;
+use crate::relay::lull::Lull;
 use crate::relay::meter::Meter;
 use crate::relay::tests::{HOUR, pattern, read_all, read_until_reset, reset};
 use crate::relay::{End, run};
@@ -56,7 +57,8 @@ async fn bench(idle: Duration, allowance: Allowance) -> Bench {
     let counted = polls.clone();
     let end = tokio::spawn(async move {
         let end = {
-            let mut relay = pin!(run(&mut near, &mut far, idle, &mut meter));
+            let mut lull = Lull::new(idle);
+            let mut relay = pin!(run(&mut near, &mut far, &mut lull, &mut meter));
             poll_fn(|cx| {
                 counted.fetch_add(1, Relaxed);
                 relay.as_mut().poll(cx)

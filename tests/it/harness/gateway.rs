@@ -36,7 +36,8 @@ pub struct Gateway {
 #[derive(Default)]
 struct Running {
     child: Option<Child>,
-    listeners: Vec<SocketAddr>,
+    /// None: no address.
+    listeners: Vec<Option<SocketAddr>>,
     admin: Option<SocketAddr>,
 }
 
@@ -65,12 +66,13 @@ impl Gateway {
         self.out.collect(child.stdout.take().expect("a pipe"));
         let mut running = self.running.lock().unwrap();
         running.child = Some(child);
-        let http = self.setup.config["listeners"].as_array().map_or(1, Vec::len);
+        let listeners = self.setup.config["listeners"].as_array();
+        let sockets = listeners.map_or(1, |all| all.iter().map(sockets).sum());
         let listening = |line: &Line, admin: bool| {
             line.has("listening") && (line.field("protocol").as_deref() == Some("admin")) == admin
         };
-        let lines = self.log.wait_count(mark, http, "listening", |line| listening(line, false));
-        running.listeners = lines.iter().map(address).collect();
+        let lines = self.log.wait_count(mark, sockets, "listening", |line| listening(line, false));
+        running.listeners = lines.iter().map(|line| at(line).parse().ok()).collect();
         if self.setup.config.get("admin").is_some_and(|admin| !admin.is_null()) {
             let line = self.log.wait_after(mark, "listening (admin)", |line| listening(line, true));
             running.admin = Some(address(&line));
@@ -101,9 +103,10 @@ impl Gateway {
         command
     }
 
-    /// Where the n-th listener is.
+    /// Where the n-th listening socket is.
+    #[track_caller]
     pub fn listener(&self, n: usize) -> SocketAddr {
-        self.running.lock().unwrap().listeners[n]
+        self.running.lock().unwrap().listeners[n].expect("an address")
     }
 
     /// Where the admin listener is.
@@ -258,8 +261,22 @@ pub fn write(setup: &Setup) -> TempDir {
     dir
 }
 
+/// How many sockets a listener of the configuration has.
+fn sockets(listener: &Value) -> usize {
+    let ports = listener["bind"].as_str().and_then(|bind| bind.rsplit_once(':')).map(|(_, ports)| ports);
+    let range = ports.and_then(|ports| ports.split_once('-'));
+    let range =
+        range.and_then(|(first, last)| Some((first.parse::<usize>().ok()?, last.parse::<usize>().ok()?)));
+    range.map_or(1, |(first, last)| last - first + 1)
+}
+
+#[track_caller]
+fn at(line: &Line) -> String {
+    line.field("address").unwrap_or_else(|| panic!("no address in {}", line.0))
+}
+
 #[track_caller]
 fn address(line: &Line) -> SocketAddr {
-    let address = line.field("address").unwrap_or_else(|| panic!("no address in {}", line.0));
+    let address = at(line);
     address.parse().unwrap_or_else(|_| panic!("no socket address: {address}"))
 }

@@ -8,6 +8,7 @@ pub mod client;
 pub mod cut;
 pub mod gateway;
 pub mod heir;
+pub mod http2;
 pub mod load;
 pub mod log;
 pub mod measure;
@@ -22,6 +23,7 @@ pub mod request;
 pub mod setup;
 pub mod socks;
 pub mod target;
+pub mod tls;
 pub mod upstream;
 
 use std::net::{IpAddr, Ipv4Addr};
