@@ -50,6 +50,8 @@ impl World {
         let by = self.rng.random_range(-3000..3000_i64);
         self.history.count("a step of the store's clock");
         self.tell(format!("the store's clock steps by {by} ms"));
+        // It may end the lease of a node that goes by it yet.
+        self.history.leases_end(self.store_time().as_ms());
         self.skew += by;
         self.stepped = (self.now, by.max(0).cast_unsigned());
         // What was made in a time that comes again may look later than it is.

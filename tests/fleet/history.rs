@@ -108,6 +108,13 @@ impl History {
         }
     }
 
+    /// The store's clock was set, which said this.
+    pub fn leases_end(&mut self, store: u64) {
+        for life in self.lives.values_mut().flatten().filter(|life| life.made + 1000 > store) {
+            life.doubtful = true;
+        }
+    }
+
     /// The store's clock was set back to this.
     pub fn comes_again(&mut self, store: u64) {
         for life in self.lives.values_mut().flatten().filter(|life| life.made >= store) {
@@ -117,7 +124,8 @@ impl History {
 
     /// The store has a pin again that it had lost: the last one that it knew, or
     /// one before that whose end a node had missed.
-    pub fn back(&mut self, key: SessionKey, entry: &Entry, now: u64) {
+    pub fn back(&mut self, key: SessionKey, entry: &Entry, times: Times) {
+        let Times { now, store } = times;
         let version = entry.pin.version;
         let Some(lives) = self.lives.get_mut(&key) else { return };
         let at = |life: &Life| life.legs.iter().position(|leg| leg.version == version);
@@ -132,7 +140,8 @@ impl History {
             other.ended = Some(now);
             leave_all(&mut other.legs, now);
         }
-        let barred = life.ended.is_some_and(|ended| ended < now) && !life.lost;
+        // What was made in a time that is yet to come looks later than it is.
+        let barred = life.ended.is_some_and(|ended| ended < now) && !life.lost && life.made <= store;
         (life.ended, life.lost) = (None, false);
         let leg = life.legs.remove(at);
         leave_all(&mut life.legs, now);

@@ -256,7 +256,7 @@ impl World {
                 self.doubt_untold(key);
                 self.history.moved(key, entry, self.now, entry.unseen);
             }
-            Said::Restore(Restored::Written(entry)) => self.history.back(key, entry, self.now),
+            Said::Restore(Restored::Written(entry)) => self.history.back(key, entry, self.times()),
             Said::End(Some(_)) => {
                 self.history.count("ended");
                 self.history.ended(key, self.now);

@@ -284,9 +284,11 @@ impl Shared {
             let mut up = std::pin::pin!(self.keeper.up.notified());
             up.as_mut().enable();
             let everything = self.keeper.lost_data.swap(false, Relaxed);
-            if !self.link.is_away() && !self.tell(everything).await && everything {
+            if !self.link.is_away() && !self.tell(everything).await {
                 // It was cut short.
-                self.keeper.lost_data.store(true, Relaxed);
+                self.keeper.lost_data.fetch_or(everything, Relaxed);
+                sleep(LONGEST_PAUSE).await;
+                continue;
             }
             up.await;
         }
