@@ -243,7 +243,7 @@ fn what_is_no_json_is_told_where() {
             "moorgate.json:1:2: [\"\u{e9}\"]: unknown field \"\u{e9}\": expected one of listeners, admin, pools, profiles, users, tokens, \
          sessions, targets, timeouts, limits, announce, via, log",
             "moorgate.json:1:10: [\"\u{e9}\u{e9}\"]: unknown field \"\u{e9}\u{e9}\": expected one of listeners, admin, \
-         pools, users, tokens, sessions, targets, timeouts, limits, announce, via, log",
+         pools, profiles, users, tokens, sessions, targets, timeouts, limits, announce, via, log",
         ],
     );
     let deep = format!("{{\"via\":{}{}}}", "[".repeat(60), "]".repeat(60));
