@@ -39,8 +39,7 @@ pub(super) struct Route<'a> {
     tried: Vec<ExitName>,
 }
 
-/// A session's pin, and its exit where that was chosen just now: a dial
-/// through it has begun.
+/// A session's pin, and its exit if just chosen: a dial through it has begun.
 pub(super) struct Leg {
     pub(super) claim: Claim,
     pub(super) pick: Option<Pick>,
