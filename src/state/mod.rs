@@ -25,6 +25,7 @@ mod sight;
 mod switches;
 mod tally;
 mod usage;
+mod wanted;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -36,11 +37,12 @@ use arc_swap::ArcSwap;
 pub use cooling::Cooled;
 pub use exits::{After, Attempt, ConnectionGuard, ExitState, LastFailure};
 pub use no_exit::NoExit;
-pub use pools::{LivePool, NewPin, Pick, Unpinned};
+pub use pools::{LivePool, Pick};
 pub use room::Room;
 pub use switches::{Switch, Switches};
 pub use tally::{Dials, Latency};
 pub use usage::{Allowance, Usage};
+pub use wanted::{NewPin, Unpinned};
 
 use crate::core::exit::Mode;
 use crate::core::pin::{ExitName, Pin};
